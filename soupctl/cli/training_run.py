@@ -78,7 +78,7 @@ def run_training(
     with status("Reading base and data", report.quiet):
         runs = prepare(requests, accelerator)
     if report.dry_run:
-        _show_plans([each.plan for each in runs], report.json)
+        _show_plans(runs, report)
         return
     train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
     if ray is not None:
@@ -116,9 +116,14 @@ def _train_on_workers(ray: str, runs: Sequence[PreparedRun], report: ReportOptio
         put_json([_trained_json(done[place], "model") for place in sorted(done)])
 
 
-def _show_plans(plans: list[RunPlan], json: bool) -> None:
-    """Print the plans on stdout."""
-    if json:
+def _show_plans(runs: Sequence[PreparedRun], report: ReportOptions) -> None:
+    """Print the plans of runs on stdout; raises what would keep one from starting."""
+    from ..training.trainer import require_startable
+
+    for run in runs:
+        require_startable(run, reporter(report.quiet, report.verbose))
+    plans = [each.plan for each in runs]
+    if report.json:
         put_json(
             [{**dataclasses.asdict(plan), "global_batch": plan.global_batch} for plan in plans]
         )

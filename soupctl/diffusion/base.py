@@ -23,6 +23,10 @@ VAE, SCHEDULER = "vae", "scheduler"
 VQVAE = "vqvae"
 """The folder of an autoencoder that quantises latents when it decodes them."""
 AUTOENCODERS = (VAE, VQVAE)
+CLIPPING = frozenset(
+    f"{name}Scheduler" for name in ("DDIM", "DDIMInverse", "DDIMParallel", "DDPM", "DDPMParallel")
+)
+"""Schedulers that clip samples unless their config says otherwise."""
 
 
 class Conditioning(Enum):
@@ -121,6 +125,12 @@ class Base:
         return self.scale * self.patch * 2 ** (len(self.config.get("down_block_types", [None])) - 1)
 
     @property
+    def longest_side(self) -> int | None:
+        """Most pixels of the height or width of an image, if its positions are in a table."""
+        positions = self.config.get("pos_embed_max_size")
+        return int(positions) * self.patch * self.scale if positions else None
+
+    @property
     def patch(self) -> int:
         """Height and width of the part of latents that is one token; 1 for a UNet."""
         return self.family.patch or int(self.config.get("patch_size") or 1)
@@ -139,13 +149,23 @@ class Base:
         return int(self.config.get("num_class_embeds") or 0)
 
     @property
+    def is_clipped(self) -> bool:
+        """Whether sampling clips what a step predicts of the image, as diffusers' pipelines do."""
+        if self.autoencoder == VAE:
+            # latents have values beyond [-1, 1]
+            return False
+        own = self.configs.get(SCHEDULER, {}).get("clip_sample")
+        # images are sampled by DDIM, which clips by default
+        return (not self.autoencoder or self.scheduler_class in CLIPPING) if own is None else own
+
+    @property
     def learns_variance(self) -> bool:
         """Whether it also predicts variances, in extra channels, which are not trained."""
         return int(self.config.get("out_channels") or self.channels) == 2 * self.channels
 
 
-def choose_resolution(base: Base, asked: int | None) -> int:
-    """Height and width of the images in pixels: `asked`, or by default the base's.
+def choose_resolution(base: Base, asked: int | None, option: str = "--resolution") -> int:
+    """Height and width of the images in pixels: `asked` by an option, or by default the base's.
 
     Raises MismatchError for a size that the base does not support.
     """
@@ -159,11 +179,11 @@ def choose_resolution(base: Base, asked: int | None) -> int:
             raise MismatchError(what, path=base.given, advice="give --resolution")
         return own
     if base.class_name == "DiTTransformer2DModel" and asked != own:
-        what = f"supports only images of {own} pixels, but --resolution is {asked}"
+        what = f"supports only images of {own} pixels, but {option} is {asked}"
         raise MismatchError(what, path=base.given)
     unit = base.size_unit
     if asked % unit:
         near = max(asked // unit, 1) * unit
-        what = f"--resolution is {asked}, but must be a multiple of {unit}"
+        what = f"{option} is {asked}, but must be a multiple of {unit}"
         raise MismatchError(what, path=base.given, advice=f"such as {near} or {near + unit}")
     return asked

@@ -42,6 +42,9 @@ def require_trainable(base: Base) -> None:
                 _require_steps_of_noise(config, base.place(name))
         fields = FIELDS.get(kind.name, FLOW_FIELDS if is_flow else SCHEDULER_FIELDS)
         require_fields(config, fields, base.place(name) / kind.files[0])
+    if base.config.get("time_cond_proj_dim") is not None:
+        what = "embeds the guidance scale (time_cond_proj_dim), as distilled models do"
+        raise MismatchError(what, path=place, advice="use the model that it was distilled from")
     if base.conditioning is Conditioning.TEXT:
         _require_texts(base)
     if base.family.is_flow and not {VAE, SCHEDULER} <= base.configs.keys():

@@ -143,7 +143,7 @@ def _rehearse_vae(base: Base, config: Mapping[str, Any], side: int) -> None:
 
 
 def _rehearse_scheduler(base: Base, scheduler: Any, objective: TrainingObjective) -> None:
-    sampler = sampler_of(scheduler, objective, has_vae=base.vae is not None)
+    sampler = sampler_of(scheduler, objective, is_clipped=base.is_clipped)
     base.family.schedule(sampler, 1, 4, "cpu")
     zeros = torch.zeros(1, 1, 2, 2)
     stepped = sampler.step(zeros, sampler.timesteps[0], zeros, return_dict=False)[0]

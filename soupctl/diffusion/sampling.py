@@ -21,18 +21,18 @@ DDPM_ONLY = ("laplace", "sigmoid")
 """Noise schedules that diffusers' DDPM has, and its DDIM does not."""
 
 
-def sampler_of(scheduler: Any, objective: TrainingObjective, *, has_vae: bool) -> Any:
+def sampler_of(scheduler: Any, objective: TrainingObjective, *, is_clipped: bool) -> Any:
     """A DDIM scheduler with the noise schedule of `scheduler` and the objective's prediction.
 
-    For flow matching, it is Euler's method with the settings of `scheduler`.
+    With `is_clipped`, what a step predicts of the image is clipped. For flow matching, it is
+    Euler's method with the settings of `scheduler`.
     """
     if isinstance(objective, FlowObjective):
         return diffusers.FlowMatchEulerDiscreteScheduler.from_config(scheduler.config)
     # diffusers drops the fields that this entry names as defaults, even if they are set below
     config = {name: value for name, value in scheduler.config.items() if name != UNSET}
     config["prediction_type"] = objective.prediction.value
-    # a model of latents has values beyond [-1, 1], which must not be clipped
-    config["clip_sample"] = not has_vae
+    config["clip_sample"] = is_clipped
     if config.get("rescale_betas_zero_snr"):
         # the first step must start at pure noise
         config["timestep_spacing"] = "trailing"
@@ -48,7 +48,7 @@ def require_steps(scheduler: Any, objective: TrainingObjective, steps: int, path
         # its timesteps are continuous
         return
     count = objective.timesteps
-    sampler = sampler_of(scheduler, objective, has_vae=True)
+    sampler = sampler_of(scheduler, objective, is_clipped=False)
     if steps <= count:
         sampler.set_timesteps(steps)
     # some schedulers shift all timesteps by one

@@ -283,7 +283,7 @@ def _images(
 ) -> torch.Tensor:
     """Images [N, C, H, W], each from noise of its own; InputError if one is not finite."""
     shape = (model.base.channels, model.side, model.side)
-    scheduler = sampler_of(model.scheduler, model.objective, has_vae=model.base.vae is not None)
+    scheduler = sampler_of(model.scheduler, model.objective, is_clipped=model.base.is_clipped)
     sampler = Sampler(models.denoiser, model.base, scheduler, request.steps, model.guidance)
     images = []
     for start in range(0, request.images, model.batch):

@@ -7,17 +7,25 @@ Rule 2: training and `has` choose the same files.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..frozen import frozen
 from .image_metadata import SIDECARS, TABLES
 
 TRAINING = frozenset(("train", "training"))
-SPLITS = TRAINING | {"dev", "eval", "test", "testing", "val", "valid", "validation"}
+SPLITS = TRAINING | {
+    *("dev", "eval", "evaluation", "test", "testing", "val", "valid", "validation"),
+}
 """Lowercase names of folders that are parts of a data set."""
 NUMBERED = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
 """The pattern of their names beside each other, such as `train2017` and `val2017`."""
+WORD = re.compile(
+    r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
+    rf"(?i:({'|'.join(sorted(SPLITS, key=len, reverse=True))}))"
+    r"(?![a-z]|[A-Z]{2})"
+)
+"""The pattern of such a word in a longer name: `cats_train`, `TestImages`, `trainA`."""
 
 
 @frozen
@@ -32,10 +40,40 @@ class SplitFiles:
     """The names of the other splits."""
 
 
+def split_of(name: str) -> str:
+    """The split that a name has a word for, that for training if there are several; else empty."""
+    words = [word.lower() for word in WORD.findall(name)]
+    return next((word for word in words if word in TRAINING), words[0] if words else "")
+
+
 def splits_among(names: Iterable[str]) -> list[str]:
     """The folders at the top that are splits, in sorted order."""
-    tops = {name.partition("/")[0] for name in names if "/" in name}
-    return sorted(top for top in tops if NUMBERED.fullmatch(top.lower()))
+    return split_folders(name.partition("/")[0] for name in names if "/" in name)
+
+
+def split_folders(folders: Iterable[str]) -> list[str]:
+    """The names of folders that are splits, in sorted order.
+
+    They are words such as `test`, alone or with a number, and names that differ by such a word from
+    that of a split for training: `cats_test` beside `cats_train`.
+    """
+    known = sorted(set(folders))
+    kinds: dict[str, set[bool]] = {}
+    for folder in known:
+        for rest, word in _without_word(folder):
+            kinds.setdefault(rest, set()).add(word in TRAINING)
+    return [
+        folder
+        for folder in known
+        if NUMBERED.fullmatch(folder.lower())
+        or any(len(kinds[rest]) > 1 for rest, _ in _without_word(folder))
+    ]
+
+
+def _without_word(folder: str) -> Iterator[tuple[str, str]]:
+    """What is left of a name without each word for a split, and that word, in lower case."""
+    for found in WORD.finditer(folder):
+        yield f"{folder[: found.start()]}/{folder[found.end() :]}".lower(), found[1].lower()
 
 
 def files_meant(files: Mapping[str, Path], images: Sequence[str]) -> SplitFiles:
@@ -46,7 +84,7 @@ def files_meant(files: Mapping[str, Path], images: Sequence[str]) -> SplitFiles:
     folders, and no captions are elsewhere.
     """
     splits = splits_among(images)
-    chosen = [top for top in splits if top.lower().startswith("train")]
+    chosen = [top for top in splits if split_of(top) in TRAINING]
     is_divided = {name.partition("/")[0] for name in images} == set(splits)
     if not is_divided or len(chosen) != 1 or any(table in files for table in TABLES):
         return SplitFiles(files)

@@ -47,6 +47,8 @@ class ImageMetadata:
     label: str | None = None
     is_empty: bool = False
     """Whether it has a caption that is empty."""
+    split: str = ""
+    """The split that its table says it is of; empty if it says nothing."""
 
 
 class _Malformed(ValueError):
@@ -113,7 +115,7 @@ def read_metadata(
 def _entries(path: Path, column: str) -> Iterator[tuple[str, str | dict[str, Any]]]:
     """The lines or rows of a table, with their places."""
     if path.suffix == PARQUET:
-        for number, row in enumerate(read_rows(path, ("file_name", column, "label")), 1):
+        for number, row in enumerate(read_rows(path, ("file_name", column, "label", "split")), 1):
             yield f"row {number}", row
         return
     is_csv = path.suffix == ".csv"
@@ -190,7 +192,13 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
         raise _Malformed("its label is neither text nor a whole number")
     captions = tuple(text.strip() for text in texts if text.strip())
     is_empty = bool(texts) and not captions
-    return name, ImageMetadata(captions, None if label is None else str(label), is_empty)
+    split = entry.get("split")
+    return name, ImageMetadata(
+        captions,
+        None if label is None else str(label),
+        is_empty,
+        split if isinstance(split, str) else "",
+    )
 
 
 def _nameless(entry: Mapping[str, Any]) -> str:
@@ -226,7 +234,8 @@ def metadata_of(
     sidecar = sidecar_of(name, files)
     captions: tuple[str, ...] = ()
     if sidecar is not None:
-        text = read_file(files[sidecar]).decode("utf-8-sig", "replace")
+        # in UTF-16, letters are valid UTF-8 with zeros between them
+        text = read_file(files[sidecar]).decode("utf-8-sig", "replace").replace("\0", REPLACED)
         lines = [" ".join(text.split())] if whole else map(str.strip, text.splitlines())
         captions = tuple(line for line in lines if line)
     return ImageMetadata(captions, label, sidecar is not None and not captions)

@@ -85,28 +85,42 @@ def read_base_setup(
         require_single_file(base.folder, variant)
     resolution = choose_resolution(base, options.resolution)
     scheduler = load_scheduler(base)
-    if base.family.is_flow:
-        preconditioned = options.precondition_outputs
-        objective: TrainingObjective = flow_objective(
-            scheduler, options.weighting, options.shift, is_preconditioned=preconditioned
-        )
-    else:
-        objective = objective_of(scheduler, options.prediction, options.snr_gamma)
+    objective = _objective(base, scheduler, options)
+    resolutions = _resolutions(base, resolution, options)
     side = resolution // base.scale
-    rehearse(base, side, scheduler, objective)
+    for each in resolutions:
+        rehearse(base, each // base.scale, scheduler, objective)
     if options.sample_every:
         require_steps(scheduler, objective, options.sample_steps, str(folder))
+    sizes = (bucket_sizes(each, base.size_unit, base.longest_side) for each in resolutions)
     input_spec = InputSpec(
         resolution,
         base.pixel_channels,
         (base.channels, side, side),
         base.vae is not None,
         _timesteps(options, objective, folder),
-        bucket_sizes(resolution, base.size_unit) if options.buckets else (),
+        tuple(sizes) if options.buckets else (),
         base.family.is_flow,
     )
     bank = None if patch is None else plan_bank(patch, base, side, objective)
     return BaseSetup(base, options, input_spec, scheduler, objective, bank)
+
+
+def _objective(base: Base, scheduler: Any, options: Options) -> TrainingObjective:
+    """The objective of a base and its scheduler with the options."""
+    if not base.family.is_flow:
+        return objective_of(scheduler, options.prediction, options.snr_gamma)
+    preconditioned = options.precondition_outputs
+    return flow_objective(
+        scheduler, options.weighting, options.shift, is_preconditioned=preconditioned
+    )
+
+
+def _resolutions(base: Base, resolution: int, options: Options) -> list[int]:
+    """The resolution of a run and those of further buckets, ascending; MismatchError for others."""
+    option = "bucket-resolutions in --config"
+    more = (choose_resolution(base, each, option) for each in options.bucket_resolutions)
+    return sorted({resolution, *more})
 
 
 def _timesteps(options: Options, objective: TrainingObjective, folder: Path) -> range:

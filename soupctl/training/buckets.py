@@ -21,14 +21,15 @@ REMEMBERED = 2
 """Epochs whose order is kept in memory."""
 
 
-def bucket_sizes(resolution: int, unit: int) -> tuple[Size, ...]:
+def bucket_sizes(resolution: int, unit: int, most: int | None = None) -> tuple[Size, ...]:
     """The sizes of buckets: multiples of `unit` with about as many pixels as a square.
 
     No size has more pixels than the square of `resolution`, nor a side of less than half or more
-    than twice of it. Widths and heights are exchangeable.
+    than twice of it, or than `most`. Widths and heights are exchangeable.
     """
     found = {(resolution, resolution)}
-    for long in range(resolution + unit, 2 * resolution + 1, unit):
+    longest = 2 * resolution if most is None else min(2 * resolution, most)
+    for long in range(resolution + unit, longest + 1, unit):
         short = resolution * resolution // long // unit * unit
         if 2 * short >= resolution:
             found |= {(long, short), (short, long)}
@@ -46,6 +47,17 @@ def nearest_size(size: Size, sizes: Sequence[Size]) -> Size:
         return abs(math.log(each[0] / each[1]) - aspect), -each[0] * each[1]
 
     return min(sizes, key=distance)
+
+
+def size_for(size: Size, resolutions: Sequence[Sequence[Size]]) -> Size:
+    """The size of an image among those of several resolutions, which ascend.
+
+    It is the nearest one of the highest resolution at which the image is not enlarged, or of the
+    lowest.
+    """
+    nearest = [nearest_size(size, each) for each in resolutions]
+    covered = [each for each in nearest if each[0] <= size[0] and each[1] <= size[1]]
+    return covered[-1] if covered else nearest[0]
 
 
 @dataclass(frozen=True, slots=True)

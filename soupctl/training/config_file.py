@@ -91,10 +91,11 @@ def _converted(kind: Any, value: Any) -> Any:
     """The value as a `kind`; TypeError or ValueError if it cannot be."""
     kind = _required(kind)
     if typing.get_origin(kind) is tuple:
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise TypeError("not a list of strings")
-        return tuple(texts)
+        each = typing.get_args(kind)[0]
+        values = [value] if type(value) is each else value
+        if not isinstance(values, list) or not all(type(one) is each for one in values):
+            raise TypeError("not a list of such values")
+        return tuple(values)
     if issubclass(kind, StrEnum):
         return kind(value)
     # in Python, True is an int, and 1 is a valid float
@@ -108,7 +109,8 @@ def type_text(kind: Any) -> str:
     """The expected type of a config value, in words: `a whole number`, `one of a, b`."""
     kind = _required(kind)
     if typing.get_origin(kind) is tuple:
-        return "a list of strings"
+        each = typing.get_args(kind)[0]
+        return f"a list of {'strings' if each is str else 'whole numbers'}"
     if issubclass(kind, StrEnum):
         return f"one of {', '.join(kind)}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}[kind]

@@ -25,6 +25,14 @@ class DataOptions(StepOptions):
         is_recorded_unset=False,
         is_for_banks=False,
     )
+    bucket_resolutions: tuple[int, ...] = option(
+        (),
+        "Further resolutions of buckets: each image has the largest that needs no enlargement.",
+        SIDE,
+        is_on_command_line=False,
+        is_recorded_unset=False,
+        is_for_banks=False,
+    )
     random_crop: bool = option(
         False, "Crop images at random instead of at the center.", is_on_command_line=False
     )

@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..ledger.data_files import files_of_data, images_among
 from ..ledger.data_splits import SplitFiles, files_meant, splits_among
 from ..ledger.image_metadata import tables_of
-from .notices import first_names, without_splits
+from .notices import count_text, first_names, without_splits
+from .packed import is_packed
 from .unpack import Unpacked, unpacked
 
 
@@ -45,9 +46,12 @@ def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
     # images without a class in a split: for a base that takes classes, the folder may be one
     if conditioning is Conditioning.LABEL and not _has_classes(meant.files):
         meant = SplitFiles(files)
-    told = (without_splits(meant),) if meant.left_out else ()
+    told = [without_splits(meant)] if meant.left_out else []
+    if packs := [name for name in meant.files if is_packed(name)]:
+        count = count_text(len(packs), "packed file")
+        told.append(f"{count} left out, because the folder has images: {first_names(packs)}")
     place, tables = folder / meant.split, ", ".join(tables_of(meant.files))
-    return DataSource(place, meant.files, tables, meant.split, notices=told)
+    return DataSource(place, meant.files, tables, meant.split, notices=tuple(told))
 
 
 def _has_classes(files: Mapping[str, Path]) -> bool:

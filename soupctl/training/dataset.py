@@ -119,7 +119,9 @@ def scan_dataset(
     rows, bad = read_tables(files, column)
     images, masks = images_among(files, listed=rows or ()), masks_among(files, rows or ())
     problems = list(_table_problems(source, images, masks, rows or (), bad))
-    require_one_split(folder, images, is_listed=rows is not None, classes=has_classes)
+    require_one_split(
+        folder, images, is_listed=rows is not None, classes=has_classes, option=option
+    )
     used = {**images, **{name: files[name] for name in masks if with_masks}}
     checked = {each.name: each for each in _checked_images(source.place, used)}
     lacking = Lacking.of(conditioning, column, source.tables, files, rows)

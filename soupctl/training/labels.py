@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import MismatchError
+from ..errors import MismatchError, shortened
+
+LONGEST_NUMBER = 20
+"""Most characters of a class number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ def number_classes(
     if names:
         numbers = {name: number for number, name in enumerate(names)}
         advice = "classes in --config must name all classes of the base, in order"
-    elif all(label.isdecimal() for label in found):
-        numbers = {label: int(label) for label in found}
+    elif all(label.removeprefix("-").isdecimal() for label in found):
+        numbers = {label: _whole(label, known) for label in found}
         advice = _advice(with_null)
     else:
         numbers = {name: number for number, name in enumerate(found)}
@@ -44,9 +47,10 @@ def number_classes(
         if len(found) != known:
             what = f"expected {known} classes, as in the base, and found {len(found)}"
             raise MismatchError(what, path=path, advice=advice)
-    unknown = [label for label in found if not numbers.get(label, known) < known]
+    unknown = [label for label in found if not 0 <= numbers.get(label, known) < known]
     if unknown:
-        what = f"has the class {unknown[0]!r}, which is not one of the base's {known} classes"
+        shown = shortened(unknown[0])
+        what = f"has the class {shown!r}, which is not one of the base's {known} classes"
         raise MismatchError(what, path=path, advice=advice)
     return ClassNumbers({label: numbers[label] for label in found}, null)
 
@@ -55,3 +59,8 @@ def _advice(with_null: bool) -> str:
     if with_null:
         return "the last class embedding is the null class; --cond-drop 0 makes it a class"
     return "classes are numbered from 0"
+
+
+def _whole(label: str, most: int) -> int:
+    """The whole number that a label is; `most` for one with more digits than Python reads."""
+    return int(label) if len(label) <= LONGEST_NUMBER else most

@@ -26,7 +26,7 @@ from ..diffusion import rng
 from ..diffusion.flow import draw_timestep
 from ..errors import InputError
 from ..storage.atomic import publish_bytes
-from .buckets import BucketOrder, Order, PlainOrder, Size, nearest_size
+from .buckets import BucketOrder, Order, PlainOrder, Size, size_for
 from .dataset import Sample
 from .kept_images import KeptImages
 from .options import Options
@@ -45,14 +45,14 @@ class InputSpec:
     has_vae: bool
     timesteps: range
     """The timesteps to train on."""
-    buckets: tuple[Size, ...] = ()
-    """Sizes of images of several shapes; none if all images are square."""
+    buckets: tuple[tuple[Size, ...], ...] = ()
+    """Sizes of images of several shapes, by resolution; none if all images are square."""
 
     def size_of(self, sample: Sample) -> Size:
         """Width and height in pixels that an image is scaled and cropped to."""
         if not self.buckets:
             return self.resolution, self.resolution
-        return nearest_size(sample.size, self.buckets)
+        return size_for(sample.size, self.buckets)
 
     def shape_of(self, size: Size) -> tuple[int, int, int]:
         """Channels, height and width of the denoiser's input for an image of that size."""

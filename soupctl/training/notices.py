@@ -15,7 +15,7 @@ from ..ledger.data_files import (
     plug_ins_for,
     readable_endings,
 )
-from ..ledger.data_splits import SplitFiles
+from ..ledger.data_splits import TRAINING, SplitFiles, split_of
 from ..ledger.image_metadata import METADATA, ImageMetadata, caption_files, sidecar_of, tables_of
 from .repeats import REPEATS
 
@@ -67,6 +67,7 @@ def dataset_notices(
         yield _repeated(samples)
     elif repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
         yield f"each image counts once, without the repeats of {first_names(repeated)}"
+    yield from _of_other_splits(samples, rows or {})
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"
     if alpha := sum(sample.has_alpha for sample in samples):
@@ -119,3 +120,12 @@ def _shared(sidecars: Mapping[str, str | None]) -> Iterator[str]:
     counts = Counter(sidecars.values())
     if shared := [name for name, sidecar in sidecars.items() if counts[sidecar] > 1]:
         yield f"{len(shared)} images share a caption file: {first_names(shared)}"
+
+
+def _of_other_splits(samples: Sequence[Sample], rows: Mapping[str, ImageMetadata]) -> Iterator[str]:
+    """A remark about images that a table says are of a split for testing."""
+    told = [row.split for each in samples if (row := rows.get(each.name)) is not None]
+    counts = Counter(split for split in told if split_of(split) not in {"", *TRAINING})
+    if counts:
+        images, splits = count_text(counts.total(), "image"), ", ".join(map(repr, sorted(counts)))
+        yield f"{images} of the split {splits}, as the table says, trained on as well"

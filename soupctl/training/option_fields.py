@@ -142,13 +142,18 @@ def out_of_bounds(options: Any) -> Iterator[str]:
     """A message for each option of the object with a value out of its bounds."""
     kind = type(options)
     for name, info in options_of(kind).items():
-        value = getattr(options, name)
-        if value is not None and info.bounds is not None and not info.bounds.hold(value):
-            allowed = str(info.bounds)
-            if not info.bounds.is_sane(value):
-                largest = info.bounds.largest
-                allowed = f"at most {largest}" if isinstance(value, int) else "a finite number"
-            yield f"{option_name(kind, name)} must be {allowed}, not {shown_value(value)}"
+        found = getattr(options, name)
+        for value in found if isinstance(found, tuple) else (found,):
+            if value is not None and info.bounds is not None and not info.bounds.hold(value):
+                allowed = _allowed(info.bounds, value)
+                yield f"{option_name(kind, name)} must be {allowed}, not {shown_value(value)}"
+
+
+def _allowed(bounds: Bounds, value: float) -> str:
+    """The numbers that an option takes instead of a value, in words."""
+    if bounds.is_sane(value):
+        return str(bounds)
+    return f"at most {bounds.largest}" if isinstance(value, int) else "a finite number"
 
 
 def shown_value(value: object, longest: int = LONGEST_SHOWN) -> str:

@@ -52,4 +52,6 @@ def smaller(options: Options, resolution: int) -> Iterator[str]:
         yield 'optimizer = "adamw8bit" or "adafactor" in --config has smaller moments'
     if options.ema and not options.ema_on_cpu:
         yield "ema-on-cpu = true in --config keeps the EMA out of the GPU"
+    if options.bucket_resolutions:
+        yield "bucket-resolutions in --config without the largest trains on smaller images"
     yield f"--resolution below {resolution} trains on smaller images"

@@ -23,7 +23,7 @@ from ..images.decode import LARGEST_FILE
 from ..images.plug_ins import HEIF, JXL, format_of
 from ..ledger.arrow_files import PARQUET, read_columns, read_rows
 from ..ledger.data_files import WITH_PLUG_INS
-from ..ledger.image_metadata import TABLES
+from ..ledger.image_metadata import REPLACED, TABLES
 
 ARROW = ".arrow"
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -227,7 +227,7 @@ def _grouped(path: Path, key: str, group: Mapping[str, bytes]) -> Iterator[Packe
             captions = (fields[name] for name in TEXT_FIELDS if name in fields)
             fields["text"] = next(captions, None)
     if ".txt" in group:
-        text = group[".txt"].decode("utf-8-sig", "replace")
+        text = group[".txt"].decode("utf-8-sig", "replace").replace("\0", REPLACED)
         fields["text"] = [line for line in text.splitlines() if line.strip()]
     if ".cls" in group:
         fields["label"] = group[".cls"].decode("utf-8-sig", "replace").strip()

@@ -98,8 +98,7 @@ def make_plan(
     checkpoint = checkpoint_size(trained, options)
     result = result_size(trained, copied_size(base) if base_setup.bank is None else 0, options)
     other = len(regularization.samples) if regularization else 0
-    cached = images + other if options.cache_latents else 0
-    latents = latents_size(cached, base_setup.input_spec.shape)
+    latents = latents_size(base_setup.input_spec, scanned) if options.cache_latents else 0
     texts = texts_size(base, scanned) if options.cache_texts else 0
     return RunPlan(
         base=str(base.given),
@@ -134,6 +133,7 @@ def make_plan(
         notices=(
             *_notices(base_setup, dataset, accelerator),
             *(regularization.notices if regularization else ()),
+            *(validation.notices if validation else ()),
             *(common_images(dataset, validation) if validation else ()),
         ),
     )
@@ -234,9 +234,11 @@ def result_size(trained: int, copied: int, options: Options) -> int:
     return 4 * trained * (2 if options.ema else 1) + copied + whole
 
 
-def latents_size(images: int, shape: tuple[int, int, int]) -> int:
-    """Bytes of the latent cache for latents [C, H, W]: moments of images and mirror images."""
-    return images * 2 * 2 * 4 * math.prod(shape)
+def latents_size(spec: InputSpec, images: Images) -> int:
+    """Bytes of the latent cache: moments of the latents of images, and of their mirror images."""
+    parts = (images.dataset, images.regularization)
+    sizes = Counter(spec.size_of(each) for part in parts if part for each in part.samples)
+    return sum(2 * 2 * 4 * math.prod(spec.shape_of(size)) * sizes[size] for size in sizes)
 
 
 def texts_size(base: Base, images: Images) -> int:

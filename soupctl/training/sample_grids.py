@@ -44,8 +44,8 @@ class GridSampler:
         """The images [rows, images a row, C, H, W], and the prompt or class of each row."""
         options, input_spec = self.run.options, self.run.input_spec
         device = next(denoiser.parameters()).device
-        scheduler = sampler_of(self.run.scheduler, self.run.objective, has_vae=input_spec.has_vae)
-        base = self.run.base
+        run, base = self.run, self.run.base
+        scheduler = sampler_of(run.scheduler, run.objective, is_clipped=base.is_clipped)
         sampler = Sampler(denoiser, base, scheduler, options.sample_steps, options.guidance)
         images, labels = [], []
         for row, (label, condition, without) in enumerate(self._conditions(device)):

@@ -14,7 +14,7 @@ from ..choices import CaptionFiles
 from ..diffusion.base import Base, Conditioning
 from ..diffusion.flow import TrainingObjective
 from ..diffusion.weights import base_digests, file_digests
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 from ..ledger.data_shard import ImageRecord
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
@@ -189,10 +189,21 @@ def _scan_all(base: Base, request: RunRequest) -> Images:
         dataset, validation = hold_out(dataset, options.validate_share)
     plain = replace(options, repeats=False, masked_loss=False)
     if options.validate is not None:
-        validation = _scan(base, Path(options.validate), plain, "--validate")
+        validation = _scan_validation(base, Path(options.validate), plain)
     if options.regularization is not None:
         regularization = _scan(base, Path(options.regularization), plain, "--regularization")
     return Images(dataset, validation, regularization)
+
+
+def _scan_validation(base: Base, folder: Path, options: Options) -> Dataset:
+    """The images of a folder for the validation loss; InputError if its splits hold them."""
+    found = _scan(base, folder, options, "--validate")
+    if found.split:
+        what = f"is divided into splits, of which {found.split} is for training"
+        advice = f"name another one, such as --validate {folder / 'val'}"
+        raise InputError(what, path=folder, advice=advice)
+    told = tuple(f"validation: {each}" for each in found.notices)
+    return replace(found, notices=told)
 
 
 def _scan(base: Base, folder: Path, options: Options, name: str = "--data") -> Dataset:

@@ -10,49 +10,49 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..ledger.data_splits import SPLITS, TRAINING, splits_among
+from ..ledger.data_splits import TRAINING, split_folders, split_of, splits_among
 
 REGULARIZATION = frozenset(("reg", "regularization", "regularisation"))
 """Lowercase names of folders that hold regularization images, which other programs weight less."""
 
 
 def require_one_split(
-    folder: Path, images: Collection[str], *, is_listed: bool, classes: bool
+    folder: Path, images: Collection[str], *, is_listed: bool, classes: bool, option: str = "--data"
 ) -> None:
     """Raise InputError if images are of several parts of a dataset, or one would be misunderstood.
 
     `is_listed` says that a table names the images to use, so that one part is what was meant;
-    `classes`, that folders are classes.
+    `classes`, that folders are classes; `option` is the one that names the folder.
     """
     places = sorted({name.rpartition("/")[0] for name in images})
     tops = sorted({place.partition("/")[0] for place in places})
     splits = splits_among(images)
     if len(splits) > 1:
-        chosen = next((top for top in splits if top.lower().startswith("train")), splits[0])
+        chosen = next((top for top in splits if split_of(top) in TRAINING), splits[0])
         what = f"has several splits: {', '.join(splits)}"
-        raise InputError(what, path=folder, advice=f"--data {folder / chosen}")
+        raise InputError(what, path=folder, advice=f"{option} {folder / chosen}")
     _require_one_below(folder, places)
     _require_no_regularization(folder, tops)
-    if is_listed or not (found := [top for top in tops if top.lower() in SPLITS]):
+    if is_listed or not splits:
         return
-    (top,) = found
-    if top.lower() not in TRAINING:
+    (top,) = splits
+    if split_of(top) not in TRAINING:
         what = f"has the folder {top}, which is a split for testing"
-        advice = f"--data {folder / top} trains on it; else move it elsewhere"
+        advice = f"{option} {folder / top} uses it; else move it elsewhere"
         raise InputError(what, path=folder, advice=advice)
-    if classes and tops == found:
+    if classes and tops == splits:
         what = f"has the folder {top}, which is a split, not a class"
-        raise InputError(what, path=folder, advice=f"--data {folder / top}")
+        raise InputError(what, path=folder, advice=f"{option} {folder / top}")
 
 
 def _require_one_below(folder: Path, places: Sequence[str]) -> None:
     """Raise InputError for several splits in subfolders, such as `cat/train` and `cat/test`."""
-    found = {
-        part.lower(): "/".join(place.split("/")[: depth + 1])
+    parts = {
+        part: "/".join(place.split("/")[: depth + 1])
         for place in places
         for depth, part in enumerate(place.split("/"))
-        if part.lower() in SPLITS
     }
+    found = {split_of(part): parts[part] for part in split_folders(parts)}
     if len(found) > 1:
         what = f"has several splits: {', '.join(sorted(found.values()))}"
         advice = "move all but one elsewhere, or name the images to use in metadata.jsonl"

@@ -83,7 +83,8 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
     out, accelerator = run.request.output, run.accelerator
     with peer_failures(), ExitStack() as stack:
         with wait_for_all(accelerator):
-            _make_folder(out)
+            _require_folder(out)
+            out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(out, accelerator))
             record = _earlier_record(run)
             if record is not None and _is_complete(record, run):
@@ -108,12 +109,29 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
         return TrainedRun(out, run.plan.steps, False, digest)
 
 
-def _make_folder(out: Path) -> None:
-    """Make the run's folder, if it is not there; OutputError for a file of that name."""
+def require_startable(run: PreparedRun, reporter: Reporter) -> None:
+    """Raise what `finetune` would raise about the run's folder, and say where it would begin.
+
+    Nothing in the folder is changed.
+    """
+    out = run.request.output
+    with ExitStack() as stack:
+        if os.path.lexists(out):
+            _require_folder(out)
+            stack.enter_context(_locked(out, run.accelerator))
+            record = _earlier_record(run)
+            if record is not None and _is_complete(record, run):
+                reporter.say(f"{out} is already complete")
+                return
+        _checkpoint_to_resume(run, reporter)
+    require_space(run)
+
+
+def _require_folder(out: Path) -> None:
+    """Raise OutputError if there is something else than a folder."""
     if os.path.lexists(out) and not out.is_dir():
         advice = "choose another output with -o"
         raise OutputError("exists, and is not a folder", path=out, advice=advice)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> None:
@@ -216,8 +234,9 @@ def require_space(run: PreparedRun) -> None:
     out, plan = run.request.output, run.plan
     # files of an earlier start need no additional space
     used = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    there = next(each for each in (out, *out.absolute().parents) if each.is_dir())
     advice = "free some, or set a smaller keep in --config"
-    require_room(out, plan.disk_bytes, folder=out, reusable=used, advice=advice)
+    require_room(out, plan.disk_bytes, folder=there, reusable=used, advice=advice)
 
 
 def _train(
@@ -244,7 +263,7 @@ def _train(
         reporter.begin(state.step, plan.steps)
         try:
             results = train(state, options, plan.steps, batches, loss)
-            with advising(options, plan.resolution):
+            with advising(options, max(plan.resolution, *options.bucket_resolutions, 0)):
                 for result in results:
                     callbacks.after_step(result)
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError, LimitError, OutputError, shortened
 from ..images.decode import LARGEST_FILE
-from ..ledger.data_splits import SPLITS, TRAINING
+from ..ledger.data_splits import TRAINING, split_of
 from ..ledger.image_metadata import METADATA
 from ..ledger.sealed import canonical
 from ..storage import cache
@@ -39,7 +38,6 @@ MOST_GROWTH = 100
 One image may always be as large as an image can be."""
 NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL)
 """What the system says of names that are too long, or that need a file to be a folder."""
-SPLIT_NAME = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._0-9].*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +91,14 @@ def _of_training(folder: Path, packs: list[str]) -> list[str]:
     if found == {""}:
         return packs
     what = f"has packed images of splits for testing only: {first_names(packs)}"
-    raise InputError(what, path=folder, advice="give a folder with those for training")
+    raise InputError(what, path=folder, advice="give those for training, or rename them")
 
 
 def _split_of(name: str) -> str:
     """The split that a file is of, by its own name or the folder that it is in; else empty."""
     for part in reversed(PurePosixPath(name).parts):
-        if match := SPLIT_NAME.fullmatch(part):
-            return match[1].lower()
+        if split := split_of(part):
+            return split
     return ""
 
 

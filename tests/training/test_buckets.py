@@ -11,7 +11,7 @@ from PIL import Image
 
 from soupctl.diffusion.base import Conditioning
 from soupctl.errors import MismatchError, UsageError
-from soupctl.training.buckets import BucketOrder, bucket_sizes, nearest_size
+from soupctl.training.buckets import BucketOrder, bucket_sizes, nearest_size, size_for
 from soupctl.training.dataset import scan_dataset
 from soupctl.training.loader import BatchSampler, Examples, InputSpec
 from soupctl.training.options import Options
@@ -38,6 +38,7 @@ def test_buckets_are_multiples_of_the_unit_and_have_no_more_pixels_than_the_squa
     )
     assert {(h, w) for w, h in sizes} == set(sizes)
     assert bucket_sizes(8, 8) == ((8, 8),)
+    assert {(512, 512), (576, 448), (448, 576)} == set(bucket_sizes(512, 64, 600))
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,23 @@ def test_buckets_are_multiples_of_the_unit_and_have_no_more_pixels_than_the_squa
 )
 def test_an_image_has_the_bucket_of_the_nearest_aspect_ratio(size, expected):
     assert expected == nearest_size(size, bucket_sizes(512, 64))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((100, 100), (256, 256)),
+        ((300, 256), (256, 256)),
+        ((600, 600), (512, 512)),
+        ((800, 640), (576, 448)),
+        ((767, 5000), (384, 1536)),
+        ((1200, 1000), (832, 704)),
+    ],
+)
+def test_of_several_resolutions_an_image_has_the_highest_that_needs_no_enlargement(size, expected):
+    resolutions = [bucket_sizes(side, 64) for side in (256, 512, 768)]
+
+    assert expected == size_for(size, resolutions)
 
 
 def test_batches_are_full_have_one_bucket_and_visit_every_image_in_each_epoch():
@@ -95,7 +113,7 @@ def shapes(tmp_path_factory) -> Path:
 
 def test_an_example_has_the_shape_of_its_bucket_and_its_crop_can_be_repeated(shapes):
     samples = scan_dataset(shapes, Conditioning.TEXT).samples
-    spec = InputSpec(8, 3, (4, 4, 4), True, range(1000), bucket_sizes(8, 4))
+    spec = InputSpec(8, 3, (4, 4, 4), True, range(1000), (bucket_sizes(8, 4),))
     options = Options(buckets=True, random_crop=True, batch_size=2)
     examples = Examples(samples, options, spec, None, None, None)
 
@@ -185,3 +203,46 @@ def test_a_base_or_a_bank_of_one_size_refuses_buckets(running, bases, shards, tm
         running.patch(
             bases["text"], shards["text"], tmp_path, running.ReporterSpy(), {}, buckets=True
         )
+
+
+def test_a_run_of_several_resolutions_is_planned_and_trains(running, bases, shapes, tmp_path):
+    Image.linear_gradient("L").resize((40, 40)).save(tmp_path / "large.png")
+    data = shutil.copytree(shapes, tmp_path / "data")
+    shutil.move(tmp_path / "large.png", data / "large.png")
+    (data / "large.txt").write_text("a red bar")
+    more = {"buckets": True, "bucket_resolutions": (16,), "cache_latents": True, "steps": 6}
+
+    spy = running.ReporterSpy()
+    running.run(bases["text"], data, tmp_path / "run", spy, **more)
+
+    (prepared,) = running.prepared_runs(bases["text"], [data], tmp_path / "plan", **more)
+    plan = prepared.plan
+    assert {"16x4": 2, "12x4": 1, "4x16": 1, "8x8": 1, "16x16": 1} == plan.buckets
+    latents = sum(each.stat().st_size for each in (tmp_path / "run/latents").iterdir())
+    assert plan.latents_bytes <= latents <= plan.latents_bytes + 6 * 512
+    assert record(tmp_path / "run")["identity"]["bucket_resolutions"] == "16"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            {"buckets": True, "bucket_resolutions": (10,)},
+            "bucket-resolutions in config is 10, but must be a multiple of 4",
+        ),
+        ({"bucket_resolutions": (16,)}, "bucket-resolutions in config needs buckets"),
+        ({"buckets": True, "bucket_resolutions": (0,)}, "must be at least 1, not 0"),
+    ],
+)
+def test_a_resolution_of_buckets_that_does_not_fit_is_refused(
+    running, bases, shapes, tmp_path, more, told
+):
+    with pytest.raises((MismatchError, UsageError), match=told):
+        running.prepared_runs(bases["text"], [shapes], tmp_path, **more)
+
+
+def test_no_bucket_is_longer_than_the_positions_of_the_base(running, families, shapes, tmp_path):
+    more = {"buckets": True, "resolution": 16}
+    (prepared,) = running.prepared_runs(families["sd3"], [shapes], tmp_path, **more)
+
+    assert {"16x16": len(SHAPES)} == prepared.plan.buckets

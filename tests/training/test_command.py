@@ -50,6 +50,30 @@ def test_the_plan_is_printed_and_nothing_is_made(soupctl, bases, shards_of_two):
     assert not Path("runs").exists()
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse_and_changes_nothing(soupctl, bases, shards):
+    words = ("finetune", bases["plain"], "--data", shards["plain"], "--steps")
+    assert soupctl(*words, 2, "-o", "run").code == 0
+    Path("file").write_text("x")
+    before = sorted((str(path), path.stat().st_mtime_ns) for path in Path().rglob("*"))
+
+    done = soupctl(*words, 1, "-o", "run", "-n")
+    other = soupctl(*words, 2, "--lr", 1, "-o", "run", "-n")
+    blocked = soupctl(*words, 2, "-o", "file", "-n")
+
+    assert (0, "run is already complete\n") == (done.code, done.err)
+    assert (6, 6) == (other.code, blocked.code)
+    assert "run: contains another run: lr is 1e-05 there and 1.0 here" in other.err
+    assert "file: exists, and is not a folder" in blocked.err
+    assert before == sorted((str(path), path.stat().st_mtime_ns) for path in Path().rglob("*"))
+
+    record = Path("run/soupctl.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    fewer, same = soupctl(*words, 1, "-o", "run", "-n"), soupctl(*words, 2, "-o", "run", "-n")
+    assert (6, 0) == (fewer.code, same.code)
+    assert "is already at step 2, after the last step, 1 (increase --steps)" in fewer.err
+    assert same.err == "resuming from run/checkpoints/step-000002\n"
+
+
 def test_the_plan_tells_of_captions_that_are_cut_off_and_of_elongated_images(soupctl, bases):
     Path("data").mkdir()
     for name, caption in (("a", "a red circle " * 9), ("b", "a bar\n\non white")):

@@ -217,8 +217,10 @@ def test_some_of_the_classes_by_name_need_the_names_of_all(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("label", "names"), [("10", ()), ("fox", ("cat", "dog"))], ids=["number", "name"]
+    ("label", "names"),
+    [("10", ()), ("-1", ()), ("9" * 5000, ()), ("fox", ("cat", "dog"))],
+    ids=["number", "negative", "long", "name"],
 )
 def test_a_class_unknown_to_the_base_is_refused(tmp_path, label, names):
-    with pytest.raises(MismatchError, match=f"has the class '{label}'"):
+    with pytest.raises(MismatchError, match=f"has the class '{label[:9]}"):
         number_classes([label], names, 11, with_null=True, path=tmp_path)

@@ -153,6 +153,14 @@ def test_empty_captions_are_told_apart_from_missing_ones_by_image(tmp_path):
     assert "1 image without a caption (no .txt or .caption file): none.png" in told
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_caption_file_in_another_encoding_is_a_bad_image(tmp_path, encoding):
+    images(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_text("a caf\u00e9", encoding)
+
+    assert "1 image with a caption that is not valid UTF-8: a.png" in refusal(tmp_path, TEXT)
+
+
 def test_a_null_caption_is_a_missing_one(tmp_path):
     images(tmp_path, "a.png", "b.png")
     rows = ({"file_name": "a.png", "text": None}, {"file_name": "b.png", "text": " "})
@@ -427,6 +435,18 @@ def test_a_caption_in_a_csv_file_may_be_long(tmp_path):
         (("a.png", "train2017/a.png", "val2017/b.png"), NONE, "has several splits: train2017, val"),
         (("cat/train/a.png", "cat/test/b.png"), LABEL, "has several splits: cat/test, cat/train"),
         (("a.png", "test/b.png"), NONE, "has the folder test, which is a split for testing"),
+        (("a.png", "img/train2017/a.png", "img/val2017/b.png"), NONE, "several splits: img/tr"),
+        (("trainA/a.png", "trainB/b.png", "testA/c.png", "testB/d.png"), NONE, "several splits"),
+        (
+            ("x/seg_train/a.png", "x/seg_test/b.png"),
+            NONE,
+            "splits: x/seg_test, x/seg_train",
+        ),
+        (
+            ("a.png", "test2017/b.png"),
+            NONE,
+            "has the folder test2017, which is a split for testing",
+        ),
         (("val/cat/a.png",), LABEL, "has the folder val, which is a split for testing"),
         (("train/a.png",), LABEL, "has the folder train, which is a split, not a class"),
         (("img/a.png", "reg/b.png"), NONE, "has regularization images in reg"),
@@ -445,6 +465,7 @@ def test_parts_of_a_set_are_never_taken_for_classes_or_trained_on_unasked(
     [
         (("train/a.png",), NONE),
         (("cat/a.png", "test tube/b.png", "validator/c.png"), LABEL),
+        (("model train/a.png", "crash test/b.png", "TESTAMENT/c.png"), LABEL),
         (("reg/a.png",), LABEL),
     ],
 )
@@ -452,6 +473,36 @@ def test_folders_that_are_no_parts_of_a_set_are_used(tmp_path, names, kind):
     images(tmp_path, *names)
 
     assert len(dataset.scan_dataset(tmp_path, kind).samples) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("training", "testing"),
+    [
+        ("seg_train", "seg_test"),
+        ("training_set", "test_set"),
+        ("TrainImages", "ValImages"),
+        ("images train", "images evaluation"),
+    ],
+)
+def test_splits_may_be_named_by_a_word_in_a_longer_name(tmp_path, training, testing):
+    images(tmp_path, f"{training}/a.png", f"{testing}/b.png")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert ["a.png"] == [each.name for each in found.samples]
+    assert (found.split, found.notices) == (training, (f"without the split {testing!r}",))
+    assert images_digest(tmp_path).digest == found.digest
+
+
+def test_images_that_a_table_says_are_for_testing_are_told(tmp_path):
+    images(tmp_path, "a.png", "b.png", "c.png")
+    rows = [("a.png", "train"), ("b.png", "test"), ("c.png", "restval")]
+    lines = (json.dumps({"file_name": name, "split": split}) for name, split in rows)
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+
+    (notice,) = dataset.scan_dataset(tmp_path, NONE).notices
+
+    assert notice == "1 image of the split 'test', as the table says, trained on as well"
 
 
 def test_a_table_may_name_images_of_a_part_of_a_set(tmp_path):

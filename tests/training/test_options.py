@@ -14,6 +14,7 @@ from soupctl.training.options import Options
 
 CHANGE_WEIGHTS = {
     "batch_size",
+    "bucket_resolutions",
     "buckets",
     "cache_latents",
     "cache_texts",
@@ -68,6 +69,7 @@ FOR_FLOW = {
 
 UNRECORDED_UNSET = FOR_FLOW | {
     *(
+        "bucket_resolutions",
         "buckets",
         "cache_texts",
         "masked_loss",
@@ -118,6 +120,7 @@ def test_the_identity_of_a_run_holds_the_options_that_change_weights():
     flow = dict.fromkeys(FOR_FLOW, 2.0)
     flow |= {"weighting": Weighting.MODE, "precondition_outputs": True}
     later = {
+        "bucket_resolutions": (768,),
         "cache_texts": True,
         "masked_loss": True,
         "regularization_weight": 0.5,

@@ -139,6 +139,29 @@ def test_of_several_splits_only_that_for_training_is_used(data):
     assert "has packed images of splits for testing only" in refusal(data)
 
 
+@pytest.mark.parametrize("stem", ["cifar10-{}", "imagenet1k-{}-00000-of-00002", "{}", "a/{}_set/0"])
+def test_the_split_of_packed_images_may_be_a_word_within_their_name(data, stem):
+    for split in ("train", "test", "validation"):
+        path = data / f"{stem.format(split)}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table(), path)
+
+    found = scan_dataset(data, NONE)
+
+    assert len(found.samples) == 3
+    assert f"without {stem.format('test')}.parquet, {stem.format('validation')}" in found.notices[1]
+
+
+def test_packed_files_beside_images_are_left_out_and_named(data):
+    write_parquet(data, table())
+    Image.new("RGB", (8, 8)).save(data / "preview.png")
+
+    found = scan_dataset(data, NONE)
+
+    assert ["preview.png"] == [each.name for each in found.samples]
+    assert "1 packed file left out, because the folder has images: part.parquet" in found.notices
+
+
 def test_a_folder_of_datasets_is_read_without_what_that_cached(data):
     (data / "train").mkdir()
     write_stream(data / "train", table())

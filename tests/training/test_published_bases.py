@@ -11,14 +11,17 @@ import diffusers
 import pytest
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers.pipelines.ddim import pipeline_ddim
 from transformers import CLIPConfig, CLIPModel, CLIPTextModel, CLIPVisionConfig
 
 from soupctl import verbs
 from soupctl.choices import Prediction
 from soupctl.diffusion.loading import load_scheduler
 from soupctl.diffusion.objective import objective_of
-from soupctl.diffusion.sampling import sampler_of
+from soupctl.diffusion.sampling import initial_noise, sampler_of
 from soupctl.errors import InputError, MismatchError
+from soupctl.images.compare import sample_models
+from soupctl.images.request import SampleRequest
 
 
 def edit(path: Path, drop: Sequence[str] = (), **changes: object) -> None:
@@ -226,7 +229,7 @@ def test_images_are_drawn_with_the_noise_that_a_base_was_trained_on(
     scheduler = load_scheduler(base)
 
     objective = objective_of(scheduler, Prediction.AUTO, None)
-    sampler = sampler_of(scheduler, objective, has_vae=False)
+    sampler = sampler_of(scheduler, objective, is_clipped=base.is_clipped)
 
     expected = DDPMScheduler(beta_schedule=schedule).alphas_cumprod
     assert torch.equal(expected, objective.alpha_bars)
@@ -247,13 +250,30 @@ def test_latents_are_never_clipped_whatever_fields_the_scheduler_has(
     base = shutil.copytree(bases["text"], tmp_path / "base")
     given = {"beta_start": 0.001, "beta_end": 0.01, **config}
     (base / "scheduler/scheduler_config.json").write_text(json.dumps(given))
-    scheduler = load_scheduler(running.read_base(base))
+    read = running.read_base(base)
+    scheduler = load_scheduler(read)
 
     objective = objective_of(scheduler, Prediction.VELOCITY, None)
-    sampler = sampler_of(scheduler, objective, has_vae=True)
+    sampler = sampler_of(scheduler, objective, is_clipped=read.is_clipped)
 
     assert (False, "v_prediction") == (sampler.config.clip_sample, sampler.config.prediction_type)
     assert torch.equal(scheduler.alphas_cumprod, sampler.alphas_cumprod)
+
+
+@pytest.mark.parametrize("is_clipped", [True, False])
+def test_images_of_pixels_are_clipped_as_diffusers_does_it(tiny, tmp_path, monkeypatch, is_clipped):
+    base = tiny.plain_base(tmp_path / "base", clip_sample=is_clipped)
+    noise = torch.stack([initial_noise((3, 8, 8), 7, f"image {each}") for each in range(2)])
+    monkeypatch.setattr(pipeline_ddim, "randn_tensor", lambda *_, **__: noise)
+    own = diffusers.DDIMPipeline.from_pretrained(base)
+    own.set_progress_bar_config(disable=True)
+    expected = own(2, num_inference_steps=3, output_type="np").images
+
+    request = SampleRequest((), images=2, steps=3, guidance=None, seed=7)
+    (found,) = sample_models([base], [], request, torch.device("cpu"))
+
+    images = (found.images / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    assert torch.equal(torch.from_numpy(expected), images)
 
 
 @pytest.mark.parametrize("kind", ["DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"])
@@ -288,6 +308,13 @@ OTHER_NOISE = {
     "flow_prediction": {"prediction_type": "flow_prediction"},
     "timestep_type": {"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"},
 }
+
+
+def test_a_distilled_model_that_embeds_the_guidance_scale_is_refused(bases, running, tmp_path):
+    base = edited(bases["text"], tmp_path / "base", "unet/config.json", time_cond_proj_dim=8)
+
+    with pytest.raises(MismatchError, match=r"unet: embeds the guidance scale \(time_cond_proj"):
+        running.read_base(base)
 
 
 @pytest.mark.parametrize("kind", OTHER_NOISE)

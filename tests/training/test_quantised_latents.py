@@ -58,6 +58,21 @@ def test_images_are_those_of_diffusers_to_the_bit(base, monkeypatch):
     assert len(found.unique()) > len(found)
 
 
+@pytest.mark.parametrize("listed", [True, False])
+def test_latents_are_clipped_if_the_scheduler_says_so(tiny, base, tmp_path, monkeypatch, listed):
+    clipping = tiny.latent_base(tmp_path / "base", clip_sample=True, clip_sample_range=0.5)
+    if not listed:
+        # clipping is the scheduler's default
+        config = clipping / "scheduler/scheduler_config.json"
+        fields = json.loads(config.read_text())
+        config.write_text(json.dumps({k: v for k, v in fields.items() if k != "clip_sample"}))
+
+    found = drawn(clipping)
+
+    assert torch.equal(drawn_by_diffusers(clipping, monkeypatch), (found / 2 + 0.5).clamp(0, 1))
+    assert not torch.equal(found, drawn(base))
+
+
 def batch(latent_noise: torch.Tensor | None) -> Batch:
     """Two images with noise."""
     numbers = torch.Generator().manual_seed(5)

@@ -58,7 +58,7 @@ def test_repeats_change_neither_digest_nor_the_order_of_images_that_count_once(t
 
 def test_with_buckets_they_count_before_the_last_batch_is_filled_up(tmp_path):
     images(tmp_path, "6_a/a.png", "1_b/b.png")
-    square = replace(SQUARE, buckets=((8, 8),))
+    square = replace(SQUARE, buckets=(((8, 8),),))
 
     order = make_order(counted(tmp_path).samples, Options(steps=1, batch_size=8), square)
 

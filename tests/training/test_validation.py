@@ -132,6 +132,16 @@ def test_what_is_held_out_depends_on_the_bytes_alone_and_equal_files_stay_togeth
     assert text.startswith("12 validation images also trained on: 0.png, 1.png, 2.png and 9 more")
 
 
+def test_the_split_for_training_is_not_taken_for_validation(running, bases, shards, tmp_path):
+    for split in ("train", "val"):
+        shutil.copytree(shards["plain"], tmp_path / "data" / split)
+
+    with pytest.raises(InputError, match="is divided into splits, of which train is for training"):
+        running.prepared_runs(
+            *(bases["plain"], [shards["plain"]], tmp_path / "run"), validate=str(tmp_path / "data")
+        )
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -94,7 +94,7 @@ def plain_base(folder: Path, **scheduler: object) -> Path:
     return folder
 
 
-def latent_base(folder: Path) -> Path:
+def latent_base(folder: Path, **scheduler: object) -> Path:
     """An unconditional U-Net of 4x4 latents, which are quantised to decode them."""
     torch.manual_seed(1)
     unet = tiny_models.unet(
@@ -105,7 +105,7 @@ def latent_base(folder: Path) -> Path:
     LDMPipeline(
         vqvae=tiny_models.drawn(tiny_models.quantising(), 2, 1 / 4),
         unet=unet,
-        scheduler=DDIMScheduler(clip_sample=False),
+        scheduler=DDIMScheduler(**{"clip_sample": False, **scheduler}),
     ).save_pretrained(folder)
     return folder
 
