@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..frozen import frozen
-from .descent import ancestors_of, reached
+from .descent import ancestors_of, with_ancestors
 from .ledger import Ledger
 from .ledger_json import text_order
 
@@ -29,7 +29,7 @@ class Ancestry:
 
     def of(self, digests: Iterable[str]) -> Ancestry:
         """The same, for these contents and their ancestors only."""
-        found = reached(digests, self.ledgers)
+        found = with_ancestors(digests, self.ledgers)
         ledgers = {root: ledger for root, ledger in self.ledgers.items() if root in found}
         return Ancestry(ledgers, tuple(digest for digest in self.disputed if digest in found))
 
@@ -47,8 +47,8 @@ def ancestry(soups: Iterable[Ledger]) -> Ancestry:
         own.setdefault(soup.root, []).append(itself)
         for root, ledger in heard.items():
             told.setdefault(root, []).append(ledger)
-        ways = reached((entry.digest for entry in soup.sources), soup.ancestors)
-        disputed.update(digest for digest in soup.disputed if digest in ways)
+        known = with_ancestors((entry.digest for entry in soup.sources), soup.ancestors)
+        disputed.update(digest for digest in soup.disputed if digest in known)
     believed: dict[str, Ledger] = {}
     for root in sorted({*own, *told}):
         itself_says, others_say = own.get(root, []), told.get(root, [])

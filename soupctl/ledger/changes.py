@@ -13,7 +13,7 @@ from fractions import Fraction
 from ..errors import Issue, LedgerError
 from ..frozen import frozen
 from .block_weights import NO_WEIGHT, WeightByBlock, exact_sum, summed
-from .descent import descendants_of
+from .descent import with_descendants
 from .entries import named_by_pipelines, parts_of, weighted
 from .ledger import Change, IngredientEntry, Ledger
 
@@ -148,12 +148,12 @@ def require_left(
 
 def _advice(ledger: Ledger, digest: str) -> str:
     """Advice for a digest that is not an ingredient: the ingredient that contains it, or names."""
-    bearers = descendants_of([digest], ledger.ancestors)
-    if any(donor.digest in bearers for donor in ledger.donors):
+    holders = with_descendants([digest], ledger.ancestors)
+    if any(donor.digest in holders for donor in ledger.donors):
         return f"it is part of a donor; {ANOTHER_TAKE}"
-    ways = [entry.name for entry in ledger.ingredients if entry.digest in bearers]
-    if ways:
-        return f"it is part of {ways[0]}, which swap can replace by a soup without it"
+    wholes = [entry.name for entry in ledger.ingredients if entry.digest in holders]
+    if wholes:
+        return f"it is part of {wholes[0]}, which swap can replace by a soup without it"
     names = [entry.name for entry in ledger.ingredients]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"it holds {', '.join(names[:5])}{more}"

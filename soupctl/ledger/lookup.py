@@ -18,7 +18,7 @@ from ..errors import LedgerError
 from ..frozen import frozen
 from ..pattern import pattern
 from .changes import ANOTHER_TAKE
-from .descent import descendants_of
+from .descent import with_descendants
 from .ledger import UNKNOWN, IngredientEntry, Ledger
 from .names import SHORT_DIGEST
 from .training_record import TrainingRecord
@@ -171,7 +171,7 @@ def containing(texts: Sequence[str], ledger: Ledger) -> list[IngredientEntry]:
 
 def holding(digests: Iterable[str], ledger: Ledger) -> list[IngredientEntry]:
     """The ingredients of a soup that have one of these contents, or contain one that does."""
-    holders = descendants_of(digests, ledger.ancestors)
+    holders = with_descendants(digests, ledger.ancestors)
     return [entry for entry in ledger.sources if entry.digest in holders]
 
 
