@@ -74,11 +74,11 @@ class BlockSummary:
     block: str
     rows: int
     in_use: float
-    """This and the next two are means over the timesteps."""
+    """A mean over the timesteps, like `change` and `strength`."""
     change: float
     strength: float
     entropy_at: Mapping[int, float]
-    """At a few timesteps, like the next."""
+    """By timestep, at a few of them, like `strength_at`."""
     strength_at: Mapping[int, float]
 
 

@@ -17,7 +17,7 @@ def require_true_blobs(files: Iterable[Path]) -> None:
     Files that lie elsewhere, and blobs with names of another kind, are not read.
     """
     digests: dict[Path, str] = {}
-    """Those of blobs, to which several files may link."""
+    """SHA-256 by blob, to which several files may link."""
     issues = []
     for file in files:
         blob = Path(os.path.realpath(file))

@@ -34,7 +34,7 @@ STEMS = ("diffusion_pytorch_model", "model", "adapter_model", "pytorch_lora_weig
 """Names of weights files as diffusers, transformers and PEFT write them, without extension."""
 
 SHARD = pattern(r"-\d+-of-(\d+)\.")
-"""What the name of a shard has in it."""
+"""Part of the name of a shard; the group is the number of shards."""
 NO_INDEX = "download their index too"
 
 PICKLES = frozenset((".bin", ".pt", ".pth", ".ckpt", ".pkl"))
@@ -113,7 +113,7 @@ def _find_elsewhere(address: Address, component: str | None, variant: str | None
 
 
 def _finished(model: ModelFiles) -> ModelFiles:
-    """The same model; InputError if a file of it is still being downloaded."""
+    """The model itself; InputError if a file of it is still being downloaded."""
     with reading(model.label):
         require_finished(file for component in model.components for file in component.files)
     return model

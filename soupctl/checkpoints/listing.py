@@ -43,7 +43,7 @@ class Listing:
     file: FileSnapshot
     names: tuple[str, ...]
     required: tuple[str, ...] = ()
-    """Those that a pipeline does not load without."""
+    """The components that a pipeline needs to be loaded."""
 
 
 def listing_of(folder: Path) -> Listing | None:

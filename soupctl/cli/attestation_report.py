@@ -1,4 +1,4 @@
-"""What became of checking an attestation, in a line and as JSON."""
+"""The result of checking an attestation, as a line and as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def attestation_verdict(checked: CheckedAttestation) -> str:
 
 
 def attestation_json(checked: CheckedAttestation) -> dict[str, Any]:
-    """The same as JSON; what it claims counts only if its verdict is OK."""
+    """The result as JSON; the attestation's claims count only if its verdict is OK."""
     verified = checked.attestation.verification
     return {
         "path": checked.path,

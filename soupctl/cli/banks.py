@@ -77,7 +77,7 @@ def _lines(bank: BankInfo) -> Iterator[str]:
 def banks_json(
     banks: Sequence[BankInfo], gates: Sequence[Sequence[BlockSummary]]
 ) -> dict[str, Any]:
-    """The same as JSON: a `bank`, or the banks of a `stack` by name."""
+    """The banks as JSON: a `bank`, or those of a `stack` by name."""
     read = {each.name: _json(each) for each in banks}
     for name, blocks in zip(read, gates or [()] * len(read), strict=True):
         read[name]["gates"] = {each.block: _gate_json(each) for each in blocks}

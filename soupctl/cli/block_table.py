@@ -26,7 +26,7 @@ def row_lines(rows: Sequence[BlockRow]) -> Iterator[str]:
 
 
 def bar_lines(rows: Sequence[BlockRow], names: Sequence[str]) -> Iterator[str]:
-    """The same with a bar for each block, below a legend of the ingredients' marks.
+    """A line with a bar for each block, below a legend of the ingredients' marks.
 
     There are no bars where the marks do not suffice, weights are negative, or deltas are added.
     """

@@ -112,7 +112,7 @@ def _seconds(text: str) -> float:
 
 @frozen
 class PlannedScores:
-    """What a command would score."""
+    """The plan of a command that scores candidates."""
 
     output: str
     ingredients: tuple[str, ...]

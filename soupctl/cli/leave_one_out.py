@@ -39,7 +39,7 @@ def leave_out_each(family: LeaveOneOut, merge: MergeOptions) -> tuple[ComponentR
 
 
 def sweep(asked: Sweep, merge: MergeOptions) -> tuple[ComponentResult, ...]:
-    """The same for soups of two ingredients in several proportions."""
+    """Make a soup of two ingredients for each share, and report them; none in a dry run."""
     from .. import verbs
 
     with verbs.open_sweep(asked) as soups:

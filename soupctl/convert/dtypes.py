@@ -57,7 +57,7 @@ class ConvertedPart:
     name: str
     tensors: tuple[ConvertedTensor, ...]
     plan: Plan
-    """The same as a plan, whose steps decide the files of the output."""
+    """A plan with a step for each tensor, which decides the files of the output."""
     is_unchanged: bool
     """Whether it has the names, dtypes and bytes of an input component, in the same format."""
     is_dequantised: bool

@@ -55,12 +55,12 @@ def either(first: Field, other: Field) -> Field:
 
 
 def optional(field: Field) -> Field:
-    """The same field, which may also be null."""
+    """A field for the same values, or null."""
     return either(field, NULL)
 
 
 def required(field: Field) -> Field:
-    """The same field, which must be present."""
+    """A field for the same values that must be present."""
     return Field(field.kind, field.holds, is_required=True)
 
 

@@ -32,13 +32,13 @@ class CpuEngine:
     def prepare_sum(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> CpuExpand:
-        """The same for sums."""
+        """Bind the mean's exact sum to the addresses of its rows."""
         return CpuExpand(self, mean, sources, scales)
 
     def prepare_largest(
         self, mean: WeightedMean, sources: Sequence[memoryview], scales: Scales | None = None
     ) -> CpuLargest:
-        """The same for the largest mean."""
+        """Bind the search for the mean's largest magnitude to the addresses of its rows."""
         return CpuLargest(mean, sources, scales)
 
     def prepare_codes(
@@ -48,7 +48,7 @@ class CpuEngine:
         sources: Sequence[memoryview],
         scales: Scales | None = None,
     ) -> CpuQuantise:
-        """The same for codes."""
+        """Bind the mean, rounded to codes, to the addresses of its rows."""
         return CpuQuantise(mean, scale, sources, scales)
 
     def narrow(self, plane: memoryview, out: memoryview) -> bool:

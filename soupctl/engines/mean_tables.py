@@ -158,7 +158,7 @@ def is_scaled(factors: Sequence[Factors] | None, source: int) -> bool:
 
 
 def is_bounded_scaled(mean: WeightedMean, factors: Sequence[Factors]) -> bool:
-    """The same with scales: by the largest, and by the lowest bit that the smallest may have."""
+    """`is_bounded` with scales: by the largest, and by the lowest bit of the smallest."""
     largest, quantum = Fraction(0), math.inf
     for source, (dtype, weight) in enumerate(zip(mean.dtypes, mean.weights, strict=True)):
         least, most = range_of(factors[source])

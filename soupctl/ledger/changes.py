@@ -231,7 +231,7 @@ def changes(
 def recorded_changes(
     before: Iterable[IngredientEntry], after: Iterable[IngredientEntry]
 ) -> tuple[Change, ...]:
-    """The same for a history: pipelines that share a content are distinguished by name."""
+    """The changes for a history: pipelines that share a content are distinguished by name."""
     return tuple(
         change
         for _, change in sorted(_by_pipeline(before, after).items(), key=lambda item: item[0])

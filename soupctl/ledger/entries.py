@@ -17,7 +17,7 @@ Weighted = TypeVar("Weighted", PipelineShare, IngredientEntry, Change)
 
 
 def weighted(each: Weighted, weights: WeightByBlock) -> Weighted:
-    """The same with other weights."""
+    """An entry, share or change with other weights."""
     return replace(each, weight=weights.usual, blocks=weights.blocks)
 
 

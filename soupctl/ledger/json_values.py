@@ -29,7 +29,7 @@ def encode_runs(dtypes: Runs) -> list[list[str | int]]:
 
 
 def runs_text(dtypes: Runs) -> str:
-    """The same as canonical JSON."""
+    """Runs as canonical JSON."""
     return list_text([f'["{dtype.value}",{count}]' for dtype, count in dtypes])
 
 

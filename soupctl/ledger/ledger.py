@@ -243,7 +243,7 @@ class Ledger:
 
     @property
     def known_shares(self) -> tuple[Fraction | None, ...]:
-        """The same, with None for each ingredient of a merge by a method, which gives no shares."""
+        """The shares; None for each ingredient of a merge by a method, which gives none."""
         return self.shares if self.method is None else (None,) * len(self.ingredients)
 
     @property
@@ -269,7 +269,7 @@ class Ledger:
 
     @property
     def totals(self) -> WeightByBlock:
-        """The same for each block."""
+        """The total weight, usual and by block."""
         if self.base is None and self.normalize:
             return summed(entry.weights for entry in self.models)
         # a base has the same weight in every block, and so has a divisor that is no total

@@ -134,7 +134,7 @@ def _members(ledger: Ledger, digest: Digest) -> dict[str, str]:
 
 
 def _optional_members(ledger: Ledger) -> dict[str, str]:
-    """Those that differ from their defaults."""
+    """The members of a ledger's JSON that differ from their defaults."""
     training = ledger.training
     found = {
         "training": None if training is None else canonical(encode_training(training)),

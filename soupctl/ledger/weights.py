@@ -97,7 +97,7 @@ def rounded_weight(weight: Fraction, decimals: int | None) -> Fraction:
 
 
 def scaled(weights: Sequence[Fraction]) -> tuple[int, ...]:
-    """The same proportions in whole numbers with no common factor.
+    """The weights in whole numbers with no common factor, in the same proportions.
 
     Raises UsageError if a weight is zero, if the total is not positive, or if a number or the total
     exceeds 2**62.

@@ -51,7 +51,7 @@ def _product(up: NDArray[np.float64], down: NDArray[np.float64], mid: _Core) -> 
 
 
 def _half(one: NDArray[np.float64], two: NDArray[np.float64], core: _Core) -> Update:
-    """The same for a core whose first factor is stored with its rank first."""
+    """The product of two factors; with a core, the first is stored with its rank first."""
     return _product(one if core is None else one.T, two, core)
 
 

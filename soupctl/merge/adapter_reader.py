@@ -46,7 +46,7 @@ class Lacks(Enum):
 
 @frozen
 class BasePart:
-    """What an adapter's base is of the model that the adapter is for."""
+    """The part that a base is of the model that an adapter was made for."""
 
     component: str = ""
     """Folder name within a pipeline; empty if unknown."""

@@ -25,7 +25,7 @@ from .recipe import Recipe
 
 @frozen
 class SumRequest:
-    """What a sum is made of: a recipe of its models and deltas, and these."""
+    """A sum to make: the recipe of its models and deltas, and these."""
 
     recipe: Recipe
     models: Sequence[Source]
@@ -52,7 +52,7 @@ def with_sum(
 def scaled_for_sum(
     plan: Plan, given: SumRequest, scale: Fraction | None = None
 ) -> tuple[Plan, tuple[Plan, Sequence[Source]] | None, Fraction]:
-    """The same plans, and the scale of the sum: the smallest if none is given."""
+    """The plans of `with_sum`, and the scale of the sum: the smallest if none is given."""
     recipe, models = given.recipe, given.models
     deltas = [_plain(each) for each in given.deltas]
     is_fine = deltas != [*given.deltas]

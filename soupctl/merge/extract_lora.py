@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..engines.low_rank import LowRank
 
 ENDS = (".weight", "_weight")
-"""What the names of matrices end with; the rest is the name of their module."""
+"""Endings of the names of matrices; the rest is the name of the module."""
 DTYPES = {DType.F16: "<f2", DType.F32: "<f4"}
 """The dtypes of factors."""
 

@@ -68,7 +68,7 @@ class ComponentInputs:
     layout: Checkpoint | None
     """The first checkpoint in a folder; a soup in a folder names its files like it."""
     donors: tuple[Donor, ...] = ()
-    """What tensors are taken from and is not an ingredient."""
+    """The donors, in the order in which they were named."""
 
     @property
     def opened(self) -> tuple[Checkpoint, ...]:
@@ -83,7 +83,7 @@ class Inputs:
     models: tuple[ModelFiles, ...]
     parts: tuple[ComponentInputs, ...]
     donors: tuple[ModelFiles, ...] = ()
-    """What tensors are taken from and is not an ingredient, as it was named."""
+    """The donors as they were named."""
 
     @property
     def files(self) -> tuple[Path, ...]:

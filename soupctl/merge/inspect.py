@@ -51,7 +51,7 @@ class Inspection:
     blocks: tuple[BlockRow, ...] = ()
     """The weights of a soup's ingredients by block; none if they are the same everywhere."""
     notes: tuple[str, ...] = ()
-    """What is said of files that do not fit each other, as in a folder with two sets of weights."""
+    """Remarks on files that do not fit each other, as in a folder with two sets of weights."""
 
     @property
     def kind(self) -> str:

@@ -241,6 +241,6 @@ class Job:
             checkpoint.require_unchanged()
 
     def require_models_unchanged(self) -> None:
-        """The same but for sums, which a new one of the same name may have replaced by then."""
+        """Raise OutputError likewise, but not for sums, which may have been replaced by then."""
         self.inputs.require_unchanged()
         self.destination.companions.require_unchanged()

@@ -57,7 +57,7 @@ class PlannedPass:
     recipe: Recipe | None = None
     """The recipe of a mean."""
     given: SumRequest | None = None
-    """What a sum is made of where deltas are added."""
+    """The sum to make where deltas are added."""
 
     @property
     def order(self) -> Order:

@@ -32,9 +32,9 @@ BASELINE = 22 << 20
 Only a run without cached kernels loads the compiler, which takes about 100 MiB.
 """
 NUMPY = 6 << 20
-"""What loading numpy takes, where sums, scales, deltas or adapters need it."""
+"""Memory of numpy, where sums, scales, deltas or adapters need it."""
 SERVERS = 160 << 20
-"""What is read ahead from servers, and the libraries that do it, of which s3fs is the largest."""
+"""Memory of data read ahead from servers, and of the libraries for it; s3fs is the largest."""
 A_THREAD = 4 << 20
 """The engine's scratch, the allocator's arena and the smallest buffers of one worker."""
 A_STEP = 1280
@@ -100,7 +100,7 @@ def memory_needed(
 
 
 def _sending(job: Job) -> int:
-    """What is sent to a server, and the libraries that do it."""
+    """Memory of data on its way to a server, and of the libraries that send it."""
     if job.destination.address is None:
         return 0
     # imported late, because most soups are written to this disk

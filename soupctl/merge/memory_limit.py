@@ -29,7 +29,7 @@ class MemoryNeed:
 
 @frozen
 class FittedMemory:
-    """What a limit of memory allows."""
+    """The threads and chunks that a limit on memory allows."""
 
     threads: int
     chunk: int | None

@@ -60,7 +60,7 @@ class PlannedComponent:
 
     recipe: Recipe
     names: Sequence[str]
-    """Those of its sources in the ledger, but for donors."""
+    """The names of its sources, without donors, in the ledger."""
     part: ComponentInputs
     plan: Plan
     alignment: Alignment

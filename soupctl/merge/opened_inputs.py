@@ -64,7 +64,7 @@ class OpenedInputs:
         return checkpoint
 
     def open_named(self, component: Component) -> Checkpoint:
-        """The same for a model that the user named."""
+        """The component of a model that the user named, opened unless it is open already."""
         self.named.append(self.open(component))
         return self.named[-1]
 

@@ -20,7 +20,7 @@ class Rows:
 
     stored: int
     padded: int
-    """The same with padding."""
+    """The number of elements with padding."""
 
 
 def differ_in_channels(one: tuple[int, ...], other: tuple[int, ...]) -> bool:

@@ -55,7 +55,7 @@ def _has(in_order: Sequence[str], prefix: str) -> bool:
 
 
 def companions_of(tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The same companions, by names alone."""
+    """The companions of codes that are read, by their names and shapes alone."""
     return absorbed(find_codes(tensors, NO_FACTS))
 
 

@@ -35,7 +35,7 @@ class TogetherResult:
     sources: Sequence[tuple[int, DType, Sequence[str]]]
     """For each source, its dtype, and a digest for each tensor."""
     soups: Sequence[tuple[int, DType, Sequence[str]]]
-    """The same for each order."""
+    """For each order, the dtype of its soup, and a digest for each tensor."""
 
 
 @frozen
@@ -78,7 +78,7 @@ class SmallTensors:
             yield group
 
     def _likeness(self, uses: Sequence[Use]) -> tuple[object, ...] | None:
-        """What is equal in all tensors that are made together; None for one that is made alone."""
+        """A key that all tensors made together share; None for a tensor that is made alone."""
         parts: list[object] = []
         for order, step, sources in uses:
             if (

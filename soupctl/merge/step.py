@@ -38,7 +38,7 @@ class Step:
     weights: StepWeights
     """The weights of `sources`; a source that does not count is digested, but not combined."""
     kind: TensorKind = WEIGHT
-    """What it is to the model; a plain weight if it is left out, unless it must be what is kept,
+    """Its kind; a plain weight if it is left out, unless it must equal the tensor that is kept,
     rounded."""
     scales: tuple[CodeScale | None, ...] = ()
     """The scales of its codes in each of `sources`; empty if it is nowhere quantised."""

@@ -71,7 +71,7 @@ def undivided_weights(asked: Sequence[Fraction]) -> StepWeights:
 
 @lru_cache(maxsize=64)
 def weights_among(weights: StepWeights, sources: tuple[int, ...]) -> StepWeights:
-    """The same weights if only some of the sources have a tensor.
+    """The weights of the sources that have a tensor, among those of all.
 
     Raises UsageError if their total is zero.
     """

@@ -1,4 +1,4 @@
-"""What one order does with a tensor."""
+"""The use of a tensor by one order."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class PartialDelta:
     digest: str
     """Its digest as a whole."""
     checkpoints: tuple[Checkpoint | None, ...]
-    """What each component of the soup gets; None where it changes nothing."""
+    """The checkpoint for each component of the soup; None where nothing changes."""
 
 
 def open_partial(

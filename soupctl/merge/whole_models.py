@@ -49,7 +49,7 @@ class WholeModels:
     every: tuple[WholeModel, ...]
 
     def at(self, position: int, place: int) -> tuple[WholeModel, ...]:
-        """Those whose component at a position is the source at a place."""
+        """The models whose component at a position is the source at a place."""
         return tuple(each for each in self.every if each.places[position] == place)
 
     def names_of(self, position: int, count: int) -> tuple[str, ...]:

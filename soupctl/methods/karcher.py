@@ -62,7 +62,7 @@ def _stretch(angle: float) -> float:
 
 
 def _unit(coefficients: Values, cosines: Values) -> Values:
-    """The same direction with length 1; that of the largest share if they cancel."""
+    """The direction scaled to length 1; if all cancel, that of the largest share."""
     length = sqrt(square(cosines, coefficients))
     if length < NEAR:
         unit: Values = np.zeros_like(coefficients)

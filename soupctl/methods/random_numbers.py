@@ -31,6 +31,6 @@ class ElementNumbers:
         return numbers[skipped:]
 
     def shares(self, start: int, count: int) -> NDArray[np.float64]:
-        """The same as multiples of 2**-53 from 0 to below 1."""
+        """The numbers of `at` as multiples of 2**-53, from 0 to below 1."""
         shares: NDArray[np.float64] = (self.at(start, count) >> np.uint64(11)).astype(np.float64)
         return shares * 2.0**-53

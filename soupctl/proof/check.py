@@ -26,7 +26,7 @@ SHOWN = 5
 
 @frozen
 class CheckedAttestation:
-    """What became of checking an attestation against a soup."""
+    """The result of checking an attestation against a soup."""
 
     path: str
     verdict: Proof

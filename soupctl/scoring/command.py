@@ -206,5 +206,5 @@ class _Tail:
         self._thread.join(LEFT_OPEN)
 
     def text(self) -> str:
-        """What was read last."""
+        """The text that was read last."""
         return b"".join([*self._parts]).decode("utf-8", "replace")

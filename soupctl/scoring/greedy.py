@@ -41,7 +41,7 @@ class Greedy:
     """A greedy soup to make."""
 
     request: Request
-    """The candidates for ingredients with their weights, and the output."""
+    """The ingredients to choose from, with their weights, and the output."""
     scoring: Scoring
     resume: bool = False
     """Whether the scores in an existing journal are used."""
@@ -59,13 +59,13 @@ class Greedy:
 
     @property
     def ingredients(self) -> tuple[Ingredient, ...]:
-        """The candidates, also those given as paths."""
+        """The ingredients to choose from, also those given as paths."""
         return tuple(map(as_ingredient, self.request.ingredients))
 
 
 @frozen
 class GreedyChoice:
-    """What was chosen."""
+    """The choice: the scores, and the soup of the chosen ingredients."""
 
     contents: tuple[Contents, ...]
     """Every ingredient that was tried."""

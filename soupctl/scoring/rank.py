@@ -55,7 +55,7 @@ class Rank:
         return self.family_in(Path(f"without-{NAME}"))
 
     def family_in(self, template: Path) -> LeaveOneOut:
-        """The same, with these paths."""
+        """The soups without one ingredient each, at the paths of a template."""
         return LeaveOneOut(
             self.soup,
             str(template),
@@ -67,7 +67,7 @@ class Rank:
 
 @frozen
 class IngredientEffect:
-    """What an ingredient does to the score of its soup."""
+    """The effect of an ingredient on the score of its soup."""
 
     name: str
     """In the ledger of the soup."""

@@ -19,7 +19,7 @@ class Candidate:
     """A soup to score."""
 
     label: str
-    """What messages call it: its ingredients."""
+    """Its name in messages: its ingredients."""
     path: Path
 
 

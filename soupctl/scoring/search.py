@@ -121,7 +121,7 @@ class WeightPoint:
 
 @frozen
 class FoundWeights:
-    """What a search found."""
+    """The result of a search: the best weights, and their soup."""
 
     contents: tuple[Contents, ...]
     """Every ingredient that was tried."""
@@ -233,7 +233,7 @@ def _globs(asked: WeightSearch) -> tuple[str, ...]:
 
 
 def _name(row: int, place: int) -> str:
-    """What the study calls the weight of an ingredient, in a block or, with row 0, elsewhere."""
+    """The study's name of an ingredient's weight, in a block or, with row 0, elsewhere."""
     return f"{row}.{place}"
 
 
@@ -248,7 +248,7 @@ def _point(sample: optuna.Trial, count: int, globs: Sequence[str]) -> WeightPoin
 
 
 def _label(asked: WeightSearch, point: WeightPoint) -> str:
-    """What messages call a point."""
+    """The name of a point in messages."""
     names = [f"{point.default[n]} {asked.ingredients[n].path}" for n in point.used]
     return " + ".join(names) + (", others by block" if point.blocks else "")
 

@@ -66,7 +66,11 @@ class Place:
     def require_free_folder(
         self, target: Path, replace: bool, may_replace: Callable[[Path], bool]
     ) -> int | None:
-        """The same for a folder; it is replaced only if `may_replace` allows its path."""
+        """Permission bits of the folder to replace; None if the name is free.
+
+        Raises OutputError for an entry of another kind, for a folder whose path `may_replace` does
+        not allow, and for any entry without `replace`.
+        """
         state = self.state()
         if state is None:
             return None

@@ -22,7 +22,7 @@ from .shapes import Shapes, size
 from .tokenizers import has_tokenizers, tokenizer_files
 
 ABSENT = [None, None]
-"""What a list of components has for one that is not there."""
+"""The entry of a component that a pipeline does not have."""
 INPAINTING = 9
 """Input channels of a UNet that is told what to keep of an image."""
 
@@ -66,7 +66,7 @@ SCHEDULERS: Mapping[str, Mapping[str, Any]] = {
 """The configs of the schedulers of the published pipelines."""
 REFINER = "Stable Diffusion XL refiner"
 SCHNELL = {"shift": 1.0, "use_dynamic_shifting": False}
-"""What the schedule of a Flux without guidance has in its place."""
+"""The fields that differ in the scheduler's config of a Flux without guidance."""
 CLIP_TOKENS = ["transformers", "CLIPTokenizer"]
 _OF_SD = {"feature_extractor": ABSENT, "safety_checker": ABSENT, "tokenizer": CLIP_TOKENS}
 _OF_XL = {"tokenizer": CLIP_TOKENS, "tokenizer_2": CLIP_TOKENS}

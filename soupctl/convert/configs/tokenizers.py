@@ -23,7 +23,7 @@ VOCABULARY = "vocab.json"
 FILES = (CONFIG, WHOLE, VOCABULARY, "merges.txt", "spiece.model", SPECIAL, "added_tokens.json")
 """The files of a tokenizer that transformers saves."""
 NAMED = (WHOLE, VOCABULARY, "spiece.model")
-"""Those of which each tokenizer has one."""
+"""Files of which each tokenizer has one."""
 OPEN_CLIP_PADDING = "!"
 
 Files = list[tuple[str, bytes]]

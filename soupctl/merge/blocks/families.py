@@ -29,7 +29,7 @@ def _ldm_unet(count: int) -> Blocks:
 
 
 def _diffusers_unet(count: int) -> Blocks:
-    """The same in diffusers' naming, where the layers of a level are separate blocks."""
+    """The blocks in diffusers' naming, where the layers of a level are separate blocks."""
     tables: list[Blocks] = [{"IN00": ("conv_in.*",)}]
     for level, layer in product(range(count // 3), range(3)):
         down, up = f"down_blocks.{level}", f"up_blocks.{level}"

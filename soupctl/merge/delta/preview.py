@@ -20,7 +20,7 @@ from .passes import ComponentDelta, DeltaJob
 from .survey import WORK
 
 A_DIFFERENCE = 1600
-"""What is found of one tensor and written of it: rows, form, facts and header; measured."""
+"""Memory for the rows, form, facts and header of one tensor; measured."""
 A_NAME_LETTER = 12
 """Copies of each character of its name."""
 

@@ -41,13 +41,13 @@ class DeltaReader:
         """The tensors that it changes, with the dtypes and shapes that they have in FINE."""
 
     def giving_fine(self) -> DeltaReader:
-        """The same delta, for an application whose result is FINE."""
+        """A reader of the delta for an application whose result is FINE."""
         found = copy(self)
         found.gives_fine = True
         return found
 
     def plain(self) -> DeltaReader:
-        """The same delta as one of several terms."""
+        """A reader of the delta as one of several terms."""
         found = copy(self)
         found.gives_fine = False
         return found

@@ -13,7 +13,7 @@ from ..recipe import Recipe, require_matches, selector
 
 
 class TensorChoice(Protocol):
-    """What is compared of checkpoints."""
+    """Which tensors of checkpoints are compared."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class FormFinder:
         self.add_narrowed(planes, is_single)
 
     def add_narrowed(self, planes: Sequence[memoryview], is_single: bool) -> None:
-        """The same where it is known whether one plane of F32 holds the chunk.
+        """Add the planes of a chunk of which it is known whether one plane of F32 holds it.
 
         That need not be true once another chunk is known not to fit.
         """

@@ -32,7 +32,7 @@ class Holders:
     read: Mapping[str, Source]
     """The sources, by digest, of the ingredients that are read."""
     lacks: Mapping[str, frozenset[str]]
-    """What the ledger says that each ingredient of the soup lacks."""
+    """The tensors that each ingredient of the soup lacks, by its ledger."""
     in_sum: frozenset[str]
     """The tensors that the sum holds."""
 
@@ -52,11 +52,11 @@ class Holders:
         return tensor in self.in_sum and tensor not in self.lacks.get(digest, ())
 
     def among(self, ingredients: Iterable[str], tensor: str) -> list[str]:
-        """Those of the ingredients that hold a tensor."""
+        """The ingredients, among these, that hold a tensor."""
         return [digest for digest in ingredients if self.holds(digest, tensor)]
 
     def lacking(self, digest: str, tensors: Iterable[str]) -> tuple[str, ...]:
-        """Those of the tensors that an ingredient lacks."""
+        """The tensors, among these, that an ingredient lacks."""
         return tuple(tensor for tensor in tensors if not self.holds(digest, tensor))
 
 

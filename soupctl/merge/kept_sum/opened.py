@@ -52,12 +52,12 @@ class OpenedSum:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return self.reader.label
 
     @property
     def denominators(self) -> dict[str, int]:
-        """Those of the scales of its adapters, by content digest, unless they are 1."""
+        """The denominators of its adapters' scales that are not 1, by content digest."""
         return denominators_of(self.facts, self.ledger)
 
     @property
@@ -67,7 +67,7 @@ class OpenedSum:
         return dict(zip(digests, self.facts.dtypes, strict=True))
 
     def reweighted(self, ingredients: tuple[IngredientEntry, ...]) -> OpenedSum:
-        """The same sum for ingredients of other weights in the same proportions."""
+        """The sum for ingredients of other weights in the same proportions."""
         ledger = replace(self.ledger, ingredients=ingredients)
         return replace(self, ledger=ledger, scale=self.scale * self.ledger.total / ledger.total)
 

@@ -21,7 +21,7 @@ from .reader import Source
 
 @frozen
 class SummedSource:
-    """What the record of a sum says of one ingredient, besides its weight."""
+    """An ingredient in the record of a sum, without its weight."""
 
     dtypes: Runs
     """Its dtypes of the soup's tensors, by name."""
@@ -67,7 +67,7 @@ def record_of_sources(scale: Fraction, sources: Sequence[SummedSource]) -> SumRe
 
 
 def summed_source(plan: Plan, place: int, source: Source) -> SummedSource:
-    """What a record says of one of a plan's sources."""
+    """One of a plan's sources, as the record of a sum describes it."""
     if isinstance(source, AdapterReader):
         return SummedSource(runs(UNDECIDED for _ in plan.kept), source.denominator)
     if isinstance(source, DeltaReader):
@@ -94,5 +94,5 @@ def dtypes_of(plan: Plan, source: int) -> Iterator[DType]:
 
 
 def in_order(by_digest: Mapping[str, SummedSource], ledger: Ledger) -> tuple[SummedSource, ...]:
-    """What is recorded of each ingredient, in the order of the ledger."""
+    """The recorded ingredients in the order of the ledger."""
     return tuple(by_digest[entry.digest] for entry in ledger.ingredients)

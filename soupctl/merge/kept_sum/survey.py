@@ -42,7 +42,7 @@ def survey(
 def expect_forms(
     plan: Plan, sources: Sequence[Source], engine: Engine, execution: ExecutionOptions
 ) -> SumForms:
-    """The same, where some elements of large tensors of 16 bits or less stand for all of them."""
+    """The form of each sum; for large tensors of at most 16 bits, expected from some elements."""
     found = _SumPass(plan, as_read(sources), engine, execution.chunk)
     return found.run(execution, may_expect=True)
 

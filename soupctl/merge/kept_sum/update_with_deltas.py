@@ -74,7 +74,7 @@ class _Changed:
     shrink: int
     """The divisor of the new sum."""
     denominators: Mapping[str, int]
-    """Those of the scales of adapters, by content digest, unless they are 1."""
+    """The denominators of adapters' scales that are not 1, by content digest."""
 
 
 def _is_fine(members: Membership) -> bool:

@@ -84,7 +84,7 @@ def stamps_of(job: Job) -> Stamps:
 
 
 def drafted_rows(read: Sequence[Source], plan: Plan) -> PassRows:
-    """As many rows as steps with these sources can have, with digests of as many letters."""
+    """The rows that a pass over these sources writes at most, with zeros for digests."""
     sources: list[list[Row]] = [[] for _ in read]
     for step in plan.steps:
         for place in step.sources:

@@ -44,7 +44,7 @@ class LayerSlice:
     stop: int | None
     """One past the last layer; None for all that there are."""
     weights: tuple[Conditions, ...]
-    """Those of each operand; empty for one that is not in the slice, and has weight 0."""
+    """The weights of each operand; empty for one outside the slice, whose weight is 0."""
 
 
 @frozen
@@ -55,7 +55,7 @@ class LayerWeights:
     normalize: bool = False
     """Whether the weights are divided by their total in each tensor."""
     factor: Fraction = Fraction(1)
-    """What they are multiplied by then."""
+    """The factor that all weights are multiplied by, after that."""
 
     def rows(self, names: Collection[str]) -> dict[str, Row]:
         """The weights of the operands in the tensor of each name.

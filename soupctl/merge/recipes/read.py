@@ -156,7 +156,7 @@ class _RecipeReader(TableReader):
     def _added(
         self, where: str, table: Mapping[str, Any], known: Collection[str]
     ) -> tuple[str, ...]:
-        """What is added to a base; an empty list leaves the base alone."""
+        """The names of what is added to a base; none for an empty list."""
         given = table.get("add")
         return () if given == [] else self._names(f"{where}: add", given, known)
 

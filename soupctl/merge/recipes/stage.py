@@ -17,7 +17,7 @@ class Stage:
     document: RecipeDocument
     output: str | Path
     pins: Lock
-    """What the contents of its inputs have to be."""
+    """The digests that its inputs must have."""
     keep_sum: bool = False
     found: dict[str, dict[str, str]] = field(default_factory=dict)
     """The content digests of its inputs by name and component, once they are read."""
