@@ -17,12 +17,9 @@ from .constants import CONSTANTS
 from .facts import TensorFacts
 from .kind import Role, TensorKind
 from .quantised import (
-    DEQUANTISED,
     FP8,
     MARKERS,
-    METHODS,
     NARROW,
-    OF_CODES,
     ORPHAN,
     PACKED,
     PLAIN,
@@ -38,6 +35,25 @@ CODES = frozenset({"weight", "qweight"})
 """Last parts of the names of matrices, whose integers are codes."""
 BLOCK = (128, 128)
 """Rows and columns of a block if no config gives them (DeepSeek-V3)."""
+OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
+"""Parts of the names of tensors that say how the codes beside them are read."""
+DEQUANTISED = frozenset(
+    {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise"}
+)
+"""Layer formats whose value is code times scale (ComfyUI quant_ops.py)."""
+METHODS = {
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "int8",
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "hqq": "HQQ",
+    "aqlm": "AQLM",
+    "vptq": "VPTQ",
+    "quip": "QuIP#",
+    "eetq": "EETQ",
+    "higgs": "HIGGS",
+}
+"""Names of a config's `quant_method` in messages, where they differ."""
 
 _BY_END: dict[str, tuple[int, ...]] = {
     end: tuple(number for number, each in enumerate(SCHEMES) if end in (*each.required, *each.more))

@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..frozen import frozen
-from .quantised import PLAIN_SETTINGS
+
+PLAIN_SETTINGS = frozenset(
+    {"format", "full_precision_matrix_mult", "group_size", "orig_dtype", "orig_shape"}
+)
+"""Settings of a quantised layer, besides its format, that do not change its values."""
 
 
 @frozen

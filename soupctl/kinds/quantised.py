@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from ..format.dtypes import DType
 from ..frozen import frozen
-from ..pattern import pattern
 
 FP8 = frozenset({DType.F8_E4M3, DType.F8_E5M2})
 """Dtypes of codes whose value is exactly code times scale."""
@@ -297,30 +296,3 @@ SCALES_OF = {
 }
 """Last parts of the names of scales that nothing else is named, and of the codes beside them."""
 ORPHAN = "scale of a weight that the file lacks"
-
-OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
-"""Parts of the names of tensors that say how the codes beside them are read."""
-
-DEQUANTISED = frozenset(
-    {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise"}
-)
-"""Layer formats whose value is code times scale (ComfyUI quant_ops.py)."""
-
-PLAIN_SETTINGS = frozenset(
-    {"format", "full_precision_matrix_mult", "group_size", "orig_dtype", "orig_shape"}
-)
-"""Settings of a layer, besides its format, that do not change its values."""
-
-METHODS = {
-    "bitsandbytes_4bit": "bitsandbytes",
-    "bitsandbytes_8bit": "int8",
-    "gptq": "GPTQ",
-    "awq": "AWQ",
-    "hqq": "HQQ",
-    "aqlm": "AQLM",
-    "vptq": "VPTQ",
-    "quip": "QuIP#",
-    "eetq": "EETQ",
-    "higgs": "HIGGS",
-}
-"""Names of a config's `quant_method` in messages, where they differ."""
