@@ -13,27 +13,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ..checkpoints.hashing import ignore_progress
-from ..checkpoints.open import STREAM, find_input
 from ..cluster import Workers
-from ..errors import MismatchError, UsageError
+from ..errors import UsageError
 from ..frozen import frozen
 from ..merge.average import Request, average, open_job
 from ..merge.ingredients import Ingredient, as_ingredient
 from ..merge.job import ComponentResult, Job
 from ..merge.preflight import require_free
-from ..merge.revise import revise
-from ..merge.revision import Addition, Revision
 from ..workers import ExecutionOptions
+from .greedy_candidates import GreedyCandidates
+from .journal_facts import JournaledIngredient, options_of
 from .scorer import Scoring
-from .trials import Contents, Report, SoupTrial, Trials, open_choice, require_files
+from .trials import Report, SoupTrial, Trials, open_choice, require_files
 
 COMMAND = "greedy"
-LEFT_OUT = "0"
 
 
 @frozen
@@ -48,10 +43,7 @@ class Greedy:
 
     def __post_init__(self) -> None:
         """Raise UsageError for standard output, and for what cannot be chosen one by one."""
-        if self.request.output == STREAM:
-            what = "the journal is kept beside the output, which must be a file or a folder"
-            raise UsageError(what, advice="name one with -o")
-        require_files(each.path for each in self.ingredients)
+        require_files(self.request.output, [each.path for each in self.ingredients])
         if self.request.blocks is not None or self.request.take:
             raise UsageError("a greedy soup has neither weights by block nor taken tensors")
         if self.request.allow_nonfinite:
@@ -67,7 +59,7 @@ class Greedy:
 class GreedyChoice:
     """The choice: the scores, and the soup of the chosen ingredients."""
 
-    contents: tuple[Contents, ...]
+    contents: tuple[JournaledIngredient, ...]
     """Every ingredient that was tried."""
     singles: tuple[float, ...]
     """The score of each ingredient alone."""
@@ -101,10 +93,9 @@ def greedy(
     )
     with choice as (contents, trials):
         trials.workers = workers
-        pot = _Pot(asked, trials, execution)
-        singles = _singles(pot)
-        order = asked.scoring.best_first(singles)
-        members, score = _added(pot, order, singles[order[0]])
+        candidates = GreedyCandidates(asked.request, trials.scratch, execution)
+        singles = _singles(candidates, trials)
+        members, score = _added(asked, candidates, trials, singles)
     chosen = [asked.ingredients[place] for place in sorted(members)]
     made = average(replace(asked.request, ingredients=chosen), force=force, execution=execution)
     return GreedyChoice(contents, tuple(singles), members, score, made)
@@ -117,153 +108,36 @@ def open_greedy(asked: Greedy) -> Iterator[Job]:
         yield job
 
 
-def options_of(request: Request) -> dict[str, Any]:
-    """The options of a request that decide the bytes of its soups, for the journal."""
-    return {
-        "component": request.component,
-        "dtype": None if request.dtype is None else request.dtype.value,
-        "exclude": list(request.excludes),
-        "key": list(request.keys),
-        "on-int": request.on_int.value,
-        "variant": request.variant,
-    }
-
-
-class _Pot:
-    """Makes candidates: the kept ingredients, whose exact sum it has, and one more."""
-
-    def __init__(self, asked: Greedy, trials: Trials, execution: ExecutionOptions | None) -> None:
-        self.asked = asked
-        self.trials = trials
-        self._execution = execution
-        self._members: frozenset[int] = frozenset()
-        self._soup: Path | None = None
-        """The soup of the members, with its kept sum."""
-
-    def trial(self, members: frozenset[int]) -> SoupTrial:
-        """The trial of a soup of these ingredients."""
-        every = self.asked.ingredients
-        label = " + ".join(str(every[place].path) for place in sorted(members))
-        weights = (
-            str(each.weight) if place in members else LEFT_OUT for place, each in enumerate(every)
-        )
-        return SoupTrial(label, tuple(weights))
-
-    def average(self, members: frozenset[int], *, keep_sum: bool) -> Path:
-        """A new soup of these, made from all of them."""
-        place = self.trials.scratch.place()
-        chosen = [self.asked.ingredients[each] for each in sorted(members)]
-        request = replace(self.asked.request, ingredients=chosen, output=place, keep_sum=keep_sum)
-        average(request, execution=self._execution)
-        return place
-
-    def averaging(self, members: frozenset[int], place: Path) -> Callable[[], object]:
-        """What another process calls to make a soup of these at a place."""
-        chosen = [self.asked.ingredients[each] for each in sorted(members)]
-        request = replace(self.asked.request, ingredients=chosen, output=place, keep_sum=False)
-        return partial(average, request, force=True, execution=self._elsewhere)
-
-    def adding(self, member: int, place: Path) -> Callable[[], object]:
-        """What another process calls to make a soup of the members and one more at a place."""
-        instead = self.averaging(self._members | {member}, place)
-        revision = self._revision(member, place, keep_sum=False)
-        return partial(_add_or, revision, instead, self._elsewhere)
-
-    @property
-    def _elsewhere(self) -> ExecutionOptions:
-        """The options of a pass in another process."""
-        options = self._execution or ExecutionOptions()
-        return replace(options, threads=1, progress=ignore_progress)
-
-    def add(self, member: int, *, keep_sum: bool = False) -> Path:
-        """A new soup of the members and one more, which is all that is read besides their sum."""
-        try:
-            return self._add_to_sum(member, keep_sum=keep_sum)
-        except MismatchError:
-            # the configs of a component say less outside its pipeline than in it
-            return self.average(self._members | {member}, keep_sum=keep_sum)
-
-    def _add_to_sum(self, member: int, *, keep_sum: bool) -> Path:
-        place = self.trials.scratch.place()
-        revise(self._revision(member, place, keep_sum=keep_sum), execution=self._execution)
-        return place
-
-    def _revision(self, member: int, place: Path, *, keep_sum: bool) -> Revision:
-        """The change that adds one more to the members."""
-        assert self._soup is not None
-        added, request = self.asked.ingredients[member], self.asked.request
-        return Revision(
-            "add",
-            self._soup,
-            place,
-            added=[Addition(_component_path(added, request), added.weight)],
-            again=True,
-            expand=False,
-            keep_sum=keep_sum,
-            variant=request.variant,
-        )
-
-    def hold(self, members: frozenset[int]) -> None:
-        """Make these the members, and their soup with its sum."""
-        if self._soup is not None and self._members == members:
-            return
-        new = members - self._members
-        if self._soup is not None and len(new) == 1 and self._members < members:
-            made = self.add(*new, keep_sum=True)
-        else:
-            made = self.average(members, keep_sum=True)
-        if self._soup is not None:
-            self.trials.scratch.remove(self._soup)
-        self._members, self._soup = members, made
-
-
-def _add_or(revision: Revision, instead: Callable[[], object], execution: ExecutionOptions) -> None:
-    """Make the changed soup, or what `instead` makes if the change is refused."""
-    try:
-        revise(revision, force=True, execution=execution)
-    except MismatchError:
-        # the configs of a component say less outside its pipeline than in it
-        instead()
-
-
-def _component_path(ingredient: Ingredient, request: Request) -> str | Path:
-    """The path of the part of an ingredient that the soup is made of."""
-    if request.component is None:
-        return ingredient.path
-    (only,) = find_input(ingredient.path, request.component, request.variant).components
-    return only.path
-
-
-def _singles(pot: _Pot) -> list[float]:
+def _singles(candidates: GreedyCandidates, trials: Trials) -> list[float]:
     """The score of each ingredient alone."""
-    places = {pot.trial(one).key: one for one in map(_alone, range(len(pot.asked.ingredients)))}
-    every = [pot.trial(_alone(place)) for place in range(len(pot.asked.ingredients))]
+    lone_members = [frozenset((place,)) for place in range(len(candidates.ingredients))]
+    members = {candidates.trial(each).key: each for each in lone_members}
 
-    def make(trials: Sequence[SoupTrial]) -> list[Path]:
-        return [pot.average(places[each.key], keep_sum=False) for each in trials]
+    def make(some: Sequence[SoupTrial]) -> list[Path]:
+        return [candidates.average(members[each.key], keep_sum=False) for each in some]
 
     def alone(trial: SoupTrial, place: Path) -> Callable[[], object]:
-        return pot.averaging(places[trial.key], place)
+        return candidates.averaging(members[trial.key], place)
 
-    return [score for _, score in pot.trials.scores(every, make, alone=alone)]
-
-
-def _alone(place: int) -> frozenset[int]:
-    return frozenset((place,))
+    every = [candidates.trial(each) for each in lone_members]
+    return [score for _, score in trials.scores(every, make, alone=alone)]
 
 
-def _added(pot: _Pot, order: Sequence[int], best: float) -> tuple[tuple[int, ...], float]:
-    """The places of the kept ingredients, and the score of their soup; `best` is the first's.
+def _added(
+    asked: Greedy, candidates: GreedyCandidates, trials: Trials, singles: Sequence[float]
+) -> tuple[tuple[int, ...], float]:
+    """The places of the kept ingredients, and the score of their soup.
 
     As many as there are jobs are tried at once with the same members; of those that improve the
     score, the first is kept, and the rest are tried again with it.
     """
-    members, place = [order[0]], 1
+    order = asked.scoring.best_first(singles)
+    members, best, place = [order[0]], singles[order[0]], 1
     while place < len(order):
-        batch = order[place : place + pot.asked.scoring.jobs]
-        scores = _tried(pot, members, batch)
+        batch = order[place : place + asked.scoring.jobs]
+        scores = _tried(candidates, trials, members, batch)
         better = next(
-            (n for n, score in enumerate(scores) if pot.asked.scoring.is_better(score, best)), None
+            (n for n, score in enumerate(scores) if asked.scoring.is_better(score, best)), None
         )
         if better is None:
             place += len(batch)
@@ -274,17 +148,19 @@ def _added(pot: _Pot, order: Sequence[int], best: float) -> tuple[tuple[int, ...
     return tuple(members), best
 
 
-def _tried(pot: _Pot, members: Sequence[int], batch: Sequence[int]) -> list[float]:
+def _tried(
+    candidates: GreedyCandidates, trials: Trials, members: Sequence[int], batch: Sequence[int]
+) -> list[float]:
     """The scores of the members with each of a batch."""
-    trials = [pot.trial(frozenset((*members, place))) for place in batch]
-    places = {trial.key: place for trial, place in zip(trials, batch, strict=True)}
+    every = [candidates.trial(frozenset((*members, place))) for place in batch]
+    added = {trial.key: place for trial, place in zip(every, batch, strict=True)}
 
     def make(some: Sequence[SoupTrial]) -> list[Path]:
-        pot.hold(frozenset(members))
-        return [pot.add(places[each.key]) for each in some]
+        candidates.hold(frozenset(members))
+        return [candidates.add(added[each.key]) for each in some]
 
     def alone(trial: SoupTrial, place: Path) -> Callable[[], object]:
-        pot.hold(frozenset(members))
-        return pot.adding(places[trial.key], place)
+        candidates.hold(frozenset(members))
+        return candidates.adding(added[trial.key], place)
 
-    return [score for _, score in pot.trials.scores(trials, make, alone=alone)]
+    return [score for _, score in trials.scores(every, make, alone=alone)]

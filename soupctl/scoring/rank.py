@@ -21,8 +21,9 @@ from ..merge.rounds import arrange
 from ..merge.run import carry_out_together
 from ..storage.files import free_space
 from ..workers import ExecutionOptions
+from .journal_facts import JournaledIngredient
 from .scorer import Scoring
-from .trials import Contents, Report, SoupTrial, Trials, open_trials
+from .trials import Report, SoupTrial, Trials, open_trials
 
 COMMAND = "rank"
 KEPT, LEFT_OUT = "1", "0"
@@ -110,7 +111,7 @@ def rank(
         Path(asked.soup),
         COMMAND,
         scoring,
-        lambda: [Contents(name, KEPT, ()) for name in names],
+        lambda: [JournaledIngredient(name, KEPT, ()) for name in names],
         options,
         report,
         resume=asked.resume,

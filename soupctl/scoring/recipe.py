@@ -8,12 +8,12 @@ from fractions import Fraction
 from ..choices import OnInt
 from ..merge.average import Request
 from ..merge.recipes.toml import quoted
-from .trials import Contents
+from .journal_facts import JournaledIngredient
 
 
 def chosen_recipe(
     request: Request,
-    contents: Sequence[Contents],
+    contents: Sequence[JournaledIngredient],
     weights: Mapping[int, Fraction],
     blocks: Sequence[tuple[str, Sequence[Fraction]]] = (),
 ) -> Iterator[str]:
@@ -55,7 +55,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _digest(contents: Contents) -> str:
+def _digest(contents: JournaledIngredient) -> str:
     parts = [f"{quoted(name)} = {quoted(digest)}" for name, digest in contents.digests]
     if len(parts) == 1 and not contents.digests[0][0]:
         return quoted(contents.digests[0][1])

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.hashing import ignore_progress
-from ..checkpoints.open import STREAM
 from ..choices import SearchSampler
 from ..cluster import Workers
 from ..errors import UsageError
@@ -32,10 +31,10 @@ from ..merge.rounds import arrange
 from ..merge.run import carry_out_together
 from ..merge.sweep import of_these
 from ..workers import ExecutionOptions
-from .greedy import options_of
+from .journal_facts import JournaledIngredient, options_of
 from .scorer import Scoring
 from .study import Shares, open_study, shares_of
-from .trials import Contents, Report, SoupTrial, Trials, open_choice, require_files
+from .trials import Report, SoupTrial, Trials, open_choice, require_files
 
 if TYPE_CHECKING:
     import optuna
@@ -64,10 +63,7 @@ class WeightSearch:
     def __post_init__(self) -> None:
         """Raise UsageError for a search that makes no sense."""
         request = self.request
-        if request.output == STREAM:
-            what = "the journal is kept beside the output, which must be a file or a folder"
-            raise UsageError(what, advice="name one with -o")
-        require_files(each.path for each in self.ingredients)
+        require_files(request.output, [each.path for each in self.ingredients])
         if any(each.weight != 1 for each in self.ingredients):
             raise UsageError("a search finds the weights of its inputs", advice="leave out @WEIGHT")
         if len(self.ingredients) < 2:
@@ -123,7 +119,7 @@ class WeightPoint:
 class FoundWeights:
     """The result of a search: the best weights, and their soup."""
 
-    contents: tuple[Contents, ...]
+    contents: tuple[JournaledIngredient, ...]
     """Every ingredient that was tried."""
     point: WeightPoint
     score: float

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.hashing import content_digests, remembering_digests
-from ..checkpoints.open import STREAM, find_input
+from ..checkpoints.hashing import remembering_digests
+from ..checkpoints.open import STREAM
 from ..cluster import Workers
 from ..errors import UsageError
 from ..frozen import frozen
@@ -23,6 +23,7 @@ from ..merge.ingredients import as_ingredient
 from .command import CommandScorer
 from .function import FunctionScorer
 from .journal import Journal, open_journal
+from .journal_facts import JournaledIngredient, journaled, plain
 from .scorer import Candidate, Scorer, Scoring
 from .scratch import ScratchFolder, scratch_folder
 
@@ -171,45 +172,14 @@ class Trials:
         return scores
 
 
-@frozen
-class Contents:
-    """An ingredient, as the journal records it."""
-
-    name: str
-    weight: str
-    digests: tuple[tuple[str, str], ...]
-    """The content digest of each component, by its name."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Its part of the first line of the journal."""
-        return {"digests": dict(self.digests), "name": plain(self.name), "weight": self.weight}
-
-
-def contents_of(
-    path: str | Path, weight: str, component: str | None = None, variant: str | None = None
-) -> Contents:
-    """The contents of an ingredient; reads all of it."""
-    found = content_digests(path, component=component, variant=variant)
-    names = _component_names(path, component, variant)
-    digests = tuple((name, each.digest) for name, each in zip(names, found, strict=True))
-    return Contents(str(path), weight, digests)
-
-
-def require_files(paths: Iterable[str | Path]) -> None:
-    """Raise UsageError if standard input is among the ingredients."""
-    if STREAM in paths:
+def require_files(output: str | Path, ingredients: Iterable[str | Path]) -> None:
+    """Raise UsageError for standard output, and for standard input among the ingredients."""
+    if output == STREAM:
+        what = "the journal is kept beside the output, which must be a file or a folder"
+        raise UsageError(what, advice="name one with -o")
+    if STREAM in ingredients:
         what = "standard input can be read once, and candidates are made of it several times"
         raise UsageError(what, advice="name a file")
-
-
-def _component_names(path: str | Path, component: str | None, variant: str | None) -> list[str]:
-    return [each.name for each in find_input(path, component, variant).components]
-
-
-def plain(text: str) -> str:
-    """A text for the journal, its bytes that are no UTF-8 escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def open_scorer(scoring: Scoring) -> Scorer:
@@ -225,7 +195,7 @@ def open_trials(
     output: Path,
     command: str,
     scoring: Scoring,
-    contents: Callable[[], Sequence[Contents]],
+    contents: Callable[[], Sequence[JournaledIngredient]],
     options: Mapping[str, Any],
     report: Report,
     *,
@@ -262,17 +232,17 @@ def open_choice(
     *,
     resume: bool,
     replace: bool,
-) -> Iterator[tuple[tuple[Contents, ...], Trials]]:
+) -> Iterator[tuple[tuple[JournaledIngredient, ...], Trials]]:
     """The contents of the ingredients of a soup that is chosen, and the trials.
 
     Raises the errors of `open_trials`.
     """
-    found: list[Contents] = []
+    found: list[JournaledIngredient] = []
 
-    def contents() -> Sequence[Contents]:
+    def contents() -> Sequence[JournaledIngredient]:
         place = (request.component, request.variant)
         every = map(as_ingredient, request.ingredients)
-        found.extend(contents_of(each.path, str(each.weight), *place) for each in every)
+        found.extend(journaled(each.path, str(each.weight), *place) for each in every)
         return found
 
     with open_trials(
