@@ -170,3 +170,8 @@ def narrowest(dtypes: frozenset[DType]) -> DType:
     return next(
         dtype for dtype, room in FLOATS.items() if all(room.holds(format) for format in formats)
     )
+
+
+def index_dtype(count: int) -> DType:
+    """The dtype of places in a tensor of `count` elements."""
+    return DType.U32 if count <= 2**32 else DType.U64

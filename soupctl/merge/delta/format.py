@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
-from ...format.dtypes import DType, Kind
+from ...format.dtypes import DType, Kind, index_dtype
 from ...format.header import Tensor
 from ...frozen import frozen
 from ...ledger.sealed import Digest, RecordFormat, canonical, read_record, sealed
@@ -102,11 +102,6 @@ class DeltaFacts:
     """The tensors of FINE that it holds differences of, by name, with FINE's dtypes."""
     equal: tuple[str, ...]
     """The names of tensors that are the same in FINE and BASE."""
-
-
-def index_dtype(count: int) -> DType:
-    """The dtype of places in a tensor of `count` elements."""
-    return DType.U32 if count <= 2**32 else DType.U64
 
 
 def part_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:

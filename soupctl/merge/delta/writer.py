@@ -12,9 +12,10 @@ from math import prod
 from ...checkpoints.digest import Row
 from ...engines.contract import Engine
 from ...engines.planes import negated, negative_zeros, present
+from ...format.dtypes import index_dtype
 from ..chunks import Write
 from ..part_writer import PartWriter
-from .format import DeltaForm, TensorSpec, index_dtype, part_entries
+from .format import DeltaForm, TensorSpec, part_entries
 from .planes import Narrowing
 from .survey import DifferenceChunk
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from math import gcd, lcm, prod
 from typing import Any
 
-from ...format.dtypes import DType
+from ...format.dtypes import DType, index_dtype
 from ...format.header import Tensor
 from ...frozen import frozen
 from ...ledger.block_weights import WeightByBlock, summed
@@ -93,11 +93,6 @@ def sum_name(soup: str, roots: Mapping[str, str], digest: Digest) -> str:
     """The name of the sum of a soup called `soup`, by the content digests of its components."""
     (root,) = roots.values() if len(roots) == 1 else [digest(canonical(sorted(roots.items())))]
     return f"{soup}.{root.partition(':')[2][:12]}{SUFFIX}"
-
-
-def index_dtype(count: int) -> DType:
-    """The dtype of places in a tensor of `count` elements."""
-    return DType.U32 if count <= 2**32 else DType.U64
 
 
 def is_sparse(count: int, present: int) -> bool:

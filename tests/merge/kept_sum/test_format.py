@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from soupctl.errors import LedgerError
-from soupctl.format.dtypes import DType
+from soupctl.format.dtypes import DType, index_dtype
 from soupctl.format.header import Tensor
 from soupctl.ledger.block_weights import WeightByBlock
 from soupctl.ledger.weights import LARGEST, scaled
@@ -21,7 +21,6 @@ from soupctl.merge.kept_sum.format import (
     copied_entry,
     encode_facts,
     expand_runs,
-    index_dtype,
     is_sparse,
     parse_facts,
     plane_entries,
