@@ -13,7 +13,8 @@ from ..errors import UsageError
 from ..frozen import frozen
 from . import options
 from .console import counted, is_terminal, put, put_json, say, size_text
-from .merge_output import MergeOptions, memory_line
+from .merge_output import MergeOptions
+from .preview_report import memory_line
 from .work import limits
 
 if TYPE_CHECKING:

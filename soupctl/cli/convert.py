@@ -12,16 +12,9 @@ from ..choices import ConvertQuantization, Layout
 from ..frozen import frozen
 from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say
-from .merge_output import (
-    SHOWN_NAMES,
-    MergeOptions,
-    error_json,
-    memory_line,
-    report_error,
-    require_output,
-    size_lines,
-)
+from .merge_output import SHOWN_NAMES, MergeOptions, error_json, report_error, require_output
 from .option_groups import with_option_groups
+from .preview_report import memory_line, size_lines
 from .work import limits, working
 
 if TYPE_CHECKING:

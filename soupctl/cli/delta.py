@@ -10,8 +10,9 @@ import typer
 
 from . import options
 from .console import counted, digest_text, is_terminal, put, put_json, say, size_text
-from .merge_output import MergeOptions, memory_line, require_output, size_lines
+from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
+from .preview_report import memory_line, size_lines
 from .work import limits, working
 
 if TYPE_CHECKING:

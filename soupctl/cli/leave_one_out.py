@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 from .console import counted, is_terminal, put, put_json, say
 from .merge_output import (
-    SHOWN_TENSORS,
     MergeOptions,
-    contents_json,
-    contents_lines,
     made_json,
-    memory_line,
     report_bytes,
-    report_codes,
+    report_error,
     report_integers,
     report_left_behind,
     report_made,
     report_widened,
+)
+from .preview_report import (
+    SHOWN_TENSORS,
+    contents_json,
+    contents_lines,
+    memory_line,
     share_lines,
     size_lines,
 )
@@ -85,7 +87,7 @@ def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: Me
     for preview, some in zip(rounds.previews, made, strict=True):
         report_made(preview.output, some, verbose=merge.verbose, quiet=silent)
         for each in some:
-            report_codes(preview.output, each, merge.quiet)
+            report_error(preview.output, each.error, merge.quiet)
             report_integers(each, merge.quiet)
     report_widened(rounds.previews, merge.quiet)
     report_left_behind(rounds.previews[0], merge.quiet)

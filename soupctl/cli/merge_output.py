@@ -1,19 +1,17 @@
-"""The parts of all commands that make a soup: the plan, the progress of the work, the report."""
+"""What all commands that make a soup share: options, the work with its progress, the report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ..choices import Method
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options
-from .block_table import row_lines, rows_json
 from .console import (
     counted,
     digest_text,
@@ -31,6 +29,9 @@ if TYPE_CHECKING:
     from ..verbs import ComponentResult, Job, Preview
 
     CarryOut = Callable[..., tuple[ComponentResult, ...]]
+
+SHOWN_NAMES = 3
+"""The number of companion files left behind that are named."""
 
 
 @frozen
@@ -68,38 +69,49 @@ def make(
     `facts` are what `--json` prints besides; `carry_out` makes the soup elsewhere.
     """
     from .. import verbs
-    from ..merge.preflight import file_system_lacks, require_free
 
     execution, most = limits(merge)
     started = time.monotonic()
     with opening as job:
         preview = verbs.preview(job, merge.threads, most, execution.reserved_memory)
         if merge.dry_run:
-            require_free(job, force=merge.force)
-            report_widened([preview], merge.quiet)
-            _show_preview(preview, merge, facts or {})
+            _show_plan(job, preview, merge, facts or {})
             return ()
         if merge.verbose:
-            for line in _preview_lines(preview, None):
-                say(line, merge.quiet)
-            for lack in file_system_lacks(job):
-                say(f"soupctl: {output}: its file system has {lack}", merge.quiet)
+            _say_plan(job, preview, output, merge.quiet)
         with working(preview, execution, merge, output) as planned:
             make_it = carry_out or partial(verbs.carry_out, force=merge.force)
             made = make_it(job, execution=planned)
-    silent = merge.quiet or not (merge.verbose or is_terminal())
-    report_made(output, made, verbose=merge.verbose, quiet=silent)
-    report_bytes(preview.read + preview.written, time.monotonic() - started, silent)
-    for each in made:
-        report_codes(output, each, merge.quiet)
-        report_integers(each, merge.quiet)
-    report_widened([preview], merge.quiet)
-    report_left_behind(preview, merge.quiet)
-    for note in preview.notes:
-        say(f"soupctl: {note}", merge.quiet)
+    size, seconds = preview.read + preview.written, time.monotonic() - started
+    report_result(output, made, preview, size, seconds, merge)
     if merge.json:
         put_json({**made_json(output, made), **(facts or {})})
     return made
+
+
+def _show_plan(job: Job, preview: Preview, merge: MergeOptions, facts: Mapping[str, Any]) -> None:
+    """Print the plan on stdout: it is the result of a dry run."""
+    from ..merge.preflight import require_free
+    from .preview_report import SHOWN_TENSORS, preview_json, preview_lines
+
+    require_free(job, force=merge.force)
+    report_widened([preview], merge.quiet)
+    if merge.json:
+        put_json({**preview_json(preview), **facts})
+        return
+    for line in preview_lines(preview, None if merge.verbose else SHOWN_TENSORS):
+        put(line)
+
+
+def _say_plan(job: Job, preview: Preview, output: str, quiet: bool) -> None:
+    """Report the plan before the work."""
+    from ..merge.preflight import file_system_lacks
+    from .preview_report import preview_lines
+
+    for line in preview_lines(preview, None):
+        say(line, quiet)
+    for lack in file_system_lacks(job):
+        say(f"soupctl: {output}: its file system has {lack}", quiet)
 
 
 def make_on(
@@ -115,6 +127,28 @@ def make_on(
     from .ray import make_on_workers
 
     return make_on_workers(ray, opening, request, output, merge)
+
+
+def report_result(
+    output: str,
+    made: Sequence[ComponentResult],
+    preview: Preview,
+    size: int,
+    seconds: float,
+    printing: MergeOptions | options.PrintOptions,
+) -> None:
+    """Report a soup on stderr: its digests, the bytes and seconds it took, and remarks."""
+    quiet = printing.quiet
+    silent = quiet or not (printing.verbose or is_terminal())
+    report_made(output, made, verbose=printing.verbose, quiet=silent)
+    report_bytes(size, seconds, silent)
+    for each in made:
+        report_error(output, each.error, quiet)
+        report_integers(each, quiet)
+    report_widened([preview], quiet)
+    report_left_behind(preview, quiet)
+    for note in preview.notes:
+        say(f"soupctl: {note}", quiet)
 
 
 def report_widened(previews: Sequence[Preview], quiet: bool) -> None:
@@ -170,11 +204,6 @@ def report_integers(made: ComponentResult, quiet: bool) -> None:
         say(f"soupctl: {count}; the first ingredient's values were taken (--on-int first)", quiet)
 
 
-def report_codes(output: str, made: ComponentResult, quiet: bool) -> None:
-    """Report how far quantised weights are from their exact means."""
-    report_error(output, made.error, quiet)
-
-
 def report_error(output: str, error: CodeError | None, quiet: bool) -> None:
     """Report a quantisation error, if there is one."""
     if error is not None:
@@ -215,112 +244,3 @@ def error_json(error: CodeError) -> dict[str, Any]:
         "largest_relative_error": float(f"{error.worst:.3e}"),
         "largest_in": error.where,
     }
-
-
-def _show_preview(preview: Preview, merge: MergeOptions, facts: Mapping[str, Any]) -> None:
-    """Print the plan on stdout: it is the result of a dry run."""
-    if merge.json:
-        put_json({**_preview_json(preview), **facts})
-        return
-    for line in _preview_lines(preview, None if merge.verbose else SHOWN_TENSORS):
-        put(line)
-
-
-def _preview_json(preview: Preview) -> dict[str, Any]:
-    return {
-        "output": preview.output,
-        "bytes_to_read": preview.read,
-        "bytes_to_write": preview.written,
-        "memory": preview.memory,
-        "threads": preview.threads,
-        "free_disk": preview.free_disk,
-        **contents_json(preview),
-    }
-
-
-def contents_json(preview: Preview) -> dict[str, Any]:
-    """The content of an output, as JSON."""
-    return {
-        "from": preview.method.value,
-        "sum_bytes": None if preview.sum is None else list(preview.sum),
-        "ingredients": [
-            {"path": path, "weight": str(weight), "share": float(share)}
-            for path, weight, share in preview.shares
-        ],
-        "components": [
-            {
-                "name": each.name,
-                "files": list(each.files),
-                "tensors": each.kept,
-                "left_out": each.left_out,
-                "dtypes": dict(each.dtypes),
-                "odd": [
-                    {"tensor": odd.tensor, "rule": odd.rule, "dtypes": list(odd.dtypes)}
-                    for odd in each.special
-                ],
-                **rows_json(each.blocks),
-            }
-            for each in preview.components
-        ],
-        "copied_files": list(preview.copies),
-        "left_behind": list(preview.not_copied),
-        "notes": list(preview.notes),
-    }
-
-
-def _preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
-    yield from share_lines(preview)
-    yield from size_lines(preview.read, preview.written, preview.free_disk)
-    yield memory_line(preview.memory, preview.threads)
-    yield from contents_lines(preview, most)
-
-
-def share_lines(preview: Preview) -> Iterator[str]:
-    """The output, and the share of each ingredient."""
-    yield f"output   {preview.output}"
-    for place, (path, weight, share) in enumerate(preview.shares):
-        number = "scale" if place in preview.added else "weight"
-        yield f"         {float(share):8.3%}  {path}  ({number} {weight})"
-    if preview.method is not Method.INGREDIENTS:
-        yield f"from     the {preview.method.value} and the changed ingredients"
-    if preview.sum is not None:
-        least, most = map(size_text, preview.sum)
-        yield f"keep     the exact sum, usually {least} to {most}"
-
-
-def size_lines(read: int, written: int, free_disk: int | None) -> Iterator[str]:
-    """How many bytes will be read and written."""
-    free = "unknown" if free_disk is None else size_text(free_disk)
-    yield f"read     {size_text(read)}"
-    yield f"write    {size_text(written)} (free disk {free})"
-
-
-def memory_line(memory: int, threads: int) -> str:
-    """How much memory and how many threads the work takes."""
-    return f"memory   {size_text(memory)}, {counted(threads, 'thread')}"
-
-
-def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
-    """The content of an output; `most` limits the listed special tensors of a component."""
-    for each in preview.components:
-        dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
-        left_out = f", {each.left_out} left out" if each.left_out else ""
-        files = ", ".join(each.files)
-        yield f"{each.name or 'tensors':8} {each.kept} ({dtypes}){left_out} in {files}"
-        for label, line in zip_longest(["blocks"], row_lines(each.blocks), fillvalue=""):
-            if line:
-                yield f"{label:8} {line}"
-        for odd in each.special[:most]:
-            yield f"         {odd.tensor}: {'+'.join(odd.dtypes)} {odd.rule}"
-        if most is not None and len(each.special) > most:
-            yield f"         ... and {len(each.special) - most} more (all with -v)"
-    for name in preview.copies:
-        yield f"copy     {name}"
-    for name in preview.not_copied:
-        yield f"leave    {name}"
-    for note in preview.notes:
-        yield f"note     {note}"
-
-
-SHOWN_TENSORS = 20
-SHOWN_NAMES = 3

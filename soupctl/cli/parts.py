@@ -11,15 +11,7 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, put_json, say
-from .merge_output import (
-    MergeOptions,
-    made_json,
-    report_bytes,
-    report_integers,
-    report_left_behind,
-    report_made,
-    report_widened,
-)
+from .merge_output import MergeOptions, made_json, report_result
 from .option_groups import with_option_groups
 from .progress import progress
 from .work import limits
@@ -77,14 +69,7 @@ def commit(
         with progress(parted.read + parted.written, printing.quiet) as advance:
             execution = verbs.ExecutionOptions(preview.threads, progress=advance)
             made = verbs.commit(parted, force=force, execution=execution)
-    silent = printing.quiet or not (printing.verbose or is_terminal())
-    report_made(output, made, verbose=printing.verbose, quiet=silent)
-    report_bytes(parted.read + parted.written, time.monotonic() - started, silent)
-    for each in made:
-        report_integers(each, printing.quiet)
-    report_widened([preview], printing.quiet)
-    report_left_behind(preview, printing.quiet)
-    for note in preview.notes:
-        say(f"soupctl: {note}", printing.quiet)
+    size, seconds = parted.read + parted.written, time.monotonic() - started
+    report_result(output, made, preview, size, seconds, printing)
     if printing.json:
         put_json(made_json(output, made))
