@@ -120,6 +120,16 @@ class Level(Enum):
         levels = list(Level)
         return levels.index(self) >= levels.index(other)
 
+    @property
+    def meaning(self) -> str:
+        """What is known of a soup that is proven to this level."""
+        return {
+            Level.NOTHING: "nothing is proven",
+            Level.HEADER: "its header is sound",
+            Level.DIGEST: "its tensors are those that its ledger describes",
+            Level.REBUILD: "its ingredients make it, bit for bit",
+        }[self]
+
 
 class Proof(Enum):
     """The verdict of `verify`, the worst first."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,24 +14,17 @@ from ..choices import Level, Proof
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options
-from .attestation_report import attestation_json, attestation_verdict
-from .console import put, put_json, put_lines, shares_json, weight_json
+from .attestation_report import attestation_verdict
+from .console import put, put_json
 from .history import Moved, Search, Soup
 from .option_groups import with_option_groups
 from .progress import read_bar
-from .proof_folder import summary, worst
+from .proof_folder import folder_json, put_folder, summary, worst
 from .proof_options import AttestationOptions, ShareOptions, require_together
+from .proof_report import PROOFS, proof_json, put_verdicts
 
 if TYPE_CHECKING:
-    from ..ledger.ledger import Ledger
-    from ..verbs import (
-        CheckedAttestation,
-        ExecutionOptions,
-        Share,
-        SoupFolder,
-        Verified,
-        VerifiedFolder,
-    )
+    from ..verbs import CheckedAttestation, ExecutionOptions, Share, SoupFolder, Verified
 
 
 @frozen
@@ -117,9 +110,9 @@ def _verify_folder(
             several, share, search=asked.search, level=level, execution=execution, how=asked.prove
         )
     if printing.json:
-        put_json(_folder_json(several, read, level, share.seed))
+        put_json(folder_json(several, read, level, share.seed))
     elif not printing.quiet:
-        _put_folder(read, level, verbose=printing.verbose)
+        put_folder(read, level, verbose=printing.verbose)
         put(summary(several, read, share))
     return worst(read, level) is Proof.OK
 
@@ -145,12 +138,10 @@ def _verify_soup(
         )
         checked = _checked(soup, checking.attestation, checking.key or checking.signers, found)
     if printing.json:
-        put_json(_proof_json(soup, found, level, checked))
+        put_json(proof_json(soup, found, level, checked))
     elif not printing.quiet:
-        for each in sorted(found, key=lambda each: PROOFS.index(each.verdict(level))):
-            put(_verdict(each, level))
-            if printing.verbose:
-                put_lines(_level_lines(each), "  ")
+        worst_first = sorted(found, key=lambda each: PROOFS.index(each.verdict(level)))
+        put_verdicts(worst_first, level, verbose=printing.verbose)
         if checked is not None:
             put(attestation_verdict(checked))
     proven = all(each.reaches(level) for each in found)
@@ -187,121 +178,3 @@ def _require_no_share(soup: str, share: Share) -> None:
     if share.sample != 1 or share.seconds is not None:
         what = "is not a folder of soups, which --sample and --max-duration are for"
         raise UsageError(what, path=soup, advice="leave them out")
-
-
-def _put_folder(found: VerifiedFolder, level: Level | None, *, verbose: bool) -> None:
-    """Print the verdict on each soup that was read, the bad news first."""
-    for soup in sorted(found.soups, key=lambda each: PROOFS.index(each.verdict(level))):
-        if soup.problem is not None:
-            put(f"{Proof.UNPROVEN.value}: {soup.problem}")
-        for each in soup.components:
-            put(_verdict(each, level))
-            if verbose:
-                put_lines(_level_lines(each), "  ")
-    if verbose:
-        put_lines(f"not read: {each}" for each in found.unread)
-
-
-def _folder_json(
-    folder: SoupFolder, found: VerifiedFolder, level: Level | None, seed: int
-) -> dict[str, Any]:
-    return {
-        "folder": folder.path,
-        "verdict": worst(found, level).value,
-        "soups": len(folder.soups),
-        "seed": seed,
-        "verified": [
-            {**_proof_json(each.path, each.components, level, None), "problem": each.problem}
-            for each in found.soups
-        ],
-        "not_read": list(found.unread),
-        "without_ledger": [str(each) for each in folder.others],
-    }
-
-
-PROOFS = tuple(Proof)
-VERDICTS = {
-    "nothing": "nothing is proven",
-    "header": "its header is sound",
-    "digest": "its tensors are those that its ledger describes",
-    "rebuild": "its ingredients make it, bit for bit",
-}
-
-
-def _verdict(found: Verified, wanted: Level | None) -> str:
-    """The verdict on one component: the bad news first, then what is proven."""
-    verdict = found.verdict(wanted)
-    exactness = "" if found.exact in (None, True) else ", approximate"
-    level = "" if found.level is Level.NOTHING else f"{found.level.value}{exactness}: "
-    proven = f"{level}{VERDICTS[found.level.value]}"
-    parts = [proven] if found.problem is None else [found.problem, proven]
-    if verdict is Proof.OK:
-        parts.reverse()
-    shown = [part.removeprefix(f"{found.path}: ") for part in parts]
-    return f"{verdict.value}: {found.path}: {'; '.join(shown)}"
-
-
-def _level_lines(found: Verified) -> Iterator[str]:
-    """A line for each level, proven or not, and for everything that a rebuild cannot check."""
-    for level in (Level.HEADER, Level.DIGEST, Level.REBUILD):
-        answer = "proven" if found.level.holds(level) else "not proven"
-        yield f"{level.value:8} {answer}: {VERDICTS[level.value]}"
-    for each in found.unproven:
-        yield f"not proven: {each}"
-
-
-def _proof_json(
-    soup: str,
-    found: Sequence[Verified],
-    wanted: Level | None,
-    checked: CheckedAttestation | None,
-) -> dict[str, Any]:
-    from .. import __version__
-    from ..ledger.ledger_json import ARITHMETIC
-
-    verdicts = [each.verdict(wanted) for each in found] or [Proof.UNPROVEN]
-    attested = {} if checked is None else {"attestation": attestation_json(checked)}
-    if checked is not None:
-        verdicts.append(checked.verdict)
-    return {
-        "soup": soup,
-        "verdict": min(verdicts, key=PROOFS.index).value,
-        "refuted": any(each.refuted for each in found),
-        "soupctl": __version__,
-        "arithmetic": ARITHMETIC,
-        "components": [_verified_json(each, wanted) for each in found],
-        **attested,
-    }
-
-
-def _verified_json(found: Verified, wanted: Level | None) -> dict[str, Any]:
-    ledger = found.ledger
-    return {
-        "path": found.path,
-        "verdict": found.verdict(wanted).value,
-        "level": found.level.value,
-        "proven": found.reaches(wanted),
-        "refuted": found.refuted,
-        "exact": found.exact,
-        "problem": found.problem,
-        "unproven": list(found.unproven),
-        "digest": None if ledger is None else ledger.root,
-        "ingredients": [] if ledger is None else shares_json(ledger),
-        "removed": [] if ledger is None else _removed_json(ledger),
-    }
-
-
-def _removed_json(ledger: Ledger) -> list[dict[str, Any]]:
-    """The ingredients that were removed from a soup, wholly or in part, oldest first."""
-    return [
-        {
-            "operation": state.operation,
-            "digest": change.digest,
-            "name": change.name,
-            **weight_json(change),
-        }
-        for state in ledger.states
-        if state.operation in ("subtract", "swap")
-        for change in state.changed
-        if min((change.weight, *change.blocks)) < 0
-    ]

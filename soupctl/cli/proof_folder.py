@@ -2,49 +2,49 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..choices import Level, Proof
-from ..errors import UsageError
-from ..ledger.weights import parse_weight
-from ..pattern import pattern
-from .console import counted
+from .console import counted, put, put_lines
+from .proof_report import PROOFS, proof_json, put_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..verbs import Share, SoupFolder, VerifiedFolder
 
-DURATION = pattern(r"([0-9]{1,9})(s|m|h)?")
-SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
-
-
-def parse_sample(text: str | None) -> Fraction:
-    """The share of soups of `5%` or `1/20`; all for None."""
-    if text is None:
-        return Fraction(1)
-    try:
-        return parse_weight(text)
-    except UsageError:
-        raise UsageError(f"--sample {text[:40]!r} is not a share", advice="such as 5%") from None
-
-
-def parse_duration(text: str | None) -> float | None:
-    """Seconds of a duration such as `90s`, `10m` or `2h`."""
-    if text is None:
-        return None
-    found = DURATION.fullmatch(text.strip())
-    if found is None:
-        what = f"--max-duration {text[:40]!r} is not a duration"
-        raise UsageError(what, advice="such as 90s, 10m or 2h")
-    return float(int(found[1]) * SECONDS[found[2]])
-
 
 def worst(found: VerifiedFolder, level: Level | None) -> Proof:
     """The worst verdict on a soup that was read."""
-    every = list(Proof)
-    return min((each.verdict(level) for each in found.soups), key=every.index)
+    return min((each.verdict(level) for each in found.soups), key=PROOFS.index)
+
+
+def put_folder(found: VerifiedFolder, level: Level | None, *, verbose: bool) -> None:
+    """Print the verdict on each soup that was read, the bad news first."""
+    for soup in sorted(found.soups, key=lambda each: PROOFS.index(each.verdict(level))):
+        if soup.problem is not None:
+            put(f"{Proof.UNPROVEN.value}: {soup.problem}")
+        put_verdicts(soup.components, level, verbose=verbose)
+    if verbose:
+        put_lines(f"not read: {each}" for each in found.unread)
+
+
+def folder_json(
+    folder: SoupFolder, found: VerifiedFolder, level: Level | None, seed: int
+) -> dict[str, Any]:
+    """The verdicts as JSON; `seed` is that of the sample."""
+    return {
+        "folder": folder.path,
+        "verdict": worst(found, level).value,
+        "soups": len(folder.soups),
+        "seed": seed,
+        "verified": [
+            {**proof_json(each.path, each.components, level, None), "problem": each.problem}
+            for each in found.soups
+        ],
+        "not_read": list(found.unread),
+        "without_ledger": [str(each) for each in folder.others],
+    }
 
 
 def summary(folder: SoupFolder, found: VerifiedFolder, share: Share) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
 from ..frozen import frozen
+from ..ledger.weights import parse_weight
+from ..pattern import pattern
 from . import options
-from .proof_folder import parse_duration, parse_sample
 
 if TYPE_CHECKING:
     from ..verbs import Share
+
+DURATION = pattern(r"([0-9]{1,9})(s|m|h)?")
+SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
 
 
 @frozen
@@ -51,7 +56,7 @@ class ShareOptions:
         """The share of the soups; UsageError for malformed options."""
         from ..verbs import Share
 
-        return Share(parse_sample(self.sample), self.seed, parse_duration(self.max_duration))
+        return Share(_parse_sample(self.sample), self.seed, _parse_duration(self.max_duration))
 
 
 def require_together(given: AttestationOptions, component: str | None) -> None:
@@ -67,3 +72,24 @@ def require_together(given: AttestationOptions, component: str | None) -> None:
     for text in (attestation, key, signers):
         if text is not None:
             options.named(text)
+
+
+def _parse_sample(text: str | None) -> Fraction:
+    """The share of soups of `5%` or `1/20`; all for None."""
+    if text is None:
+        return Fraction(1)
+    try:
+        return parse_weight(text)
+    except UsageError:
+        raise UsageError(f"--sample {text[:40]!r} is not a share", advice="such as 5%") from None
+
+
+def _parse_duration(text: str | None) -> float | None:
+    """Seconds of a duration such as `90s`, `10m` or `2h`."""
+    if text is None:
+        return None
+    found = DURATION.fullmatch(text.strip())
+    if found is None:
+        what = f"--max-duration {text[:40]!r} is not a duration"
+        raise UsageError(what, advice="such as 90s, 10m or 2h")
+    return float(int(found[1]) * SECONDS[found[2]])

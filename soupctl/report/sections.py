@@ -7,7 +7,7 @@ from fractions import Fraction
 from html import escape
 from itertools import accumulate
 
-from ..choices import Level, Proof
+from ..choices import Proof
 from ..images.report_charts import bar_chart, score_chart, share_chart
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.names import SHORT_DIGEST, printable, unique_names
@@ -15,12 +15,6 @@ from ..ledger.training_record import TrainingRecord
 from ..scoring.journal import RecordedScores
 from .facts import MeasuredIngredient, ReportedComponent, ReportedIngredient
 
-VERDICTS = {
-    Level.NOTHING: "Nothing is proven.",
-    Level.HEADER: "Its header is sound.",
-    Level.DIGEST: "Its tensors are those that its ledger describes.",
-    Level.REBUILD: "Its ingredients make it, bit for bit.",
-}
 MOST_CHARTED = 30
 """Ingredients, blocks or scores that a chart shows; the tables and lists show all."""
 MOST_LISTED = 500
@@ -53,7 +47,7 @@ def _proof(found: ReportedComponent) -> Iterator[str]:
     proof = found.verified
     verdict = proof.verdict(None)
     yield f'<p><span class="badge {verdict.value.lower()}">{verdict.value}</span> '
-    yield f"{VERDICTS[proof.level]}</p>"
+    yield f"{proof.level.meaning.capitalize()}.</p>"
     rows = [("Level", proof.level.value), ("Digest", f"<code>{text(found.ledger.root)}</code>")]
     if verdict is not Proof.OK or proof.problem is not None:
         rows.append(("Not proven", text((proof.problem or "").removeprefix(f"{found.label}: "))))
