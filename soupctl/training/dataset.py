@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,9 +116,8 @@ def scan_dataset(
         )
     source, has_classes = source_of(folder, conditioning), conditioning is Conditioning.LABEL
     files = source.files
-    rows, bad = read_tables(files, column)
+    rows, bad_lines = read_tables(files, column)
     images, masks = images_among(files, listed=rows or ()), masks_among(files, rows or ())
-    problems = list(_table_problems(source, images, masks, rows or (), bad))
     require_one_split(
         folder, images, is_listed=rows is not None, classes=has_classes, option=option
     )
@@ -126,26 +125,18 @@ def scan_dataset(
     checked = {each.name: each for each in _checked_images(source.place, used)}
     lacking = Lacking.of(conditioning, column, source.tables, files, rows)
     found = _described([checked[name] for name in images], lacking, whole=whole)
+    problems = list(_table_problems(source, images, masks, rows or (), bad_lines))
     if with_masks:
-        good = {name: each for name in masks if isinstance(each := checked[name], Sample)}
-        problems += [each for name in masks if isinstance(each := checked[name], ImageProblem)]
-        found = add_masks(found, masks, good)
-    sorted_out = list(found)
-    samples = [each for each in sorted_out if isinstance(each, Sample)]
-    problems += [each for each in sorted_out if isinstance(each, ImageProblem)]
-    reports = list(problem_reports(problems))
-    if problems and not skip_bad:
-        raise InputError.collected(
-            Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
-        )
-    if not samples:
-        raise _no_images(folder, files)
+        good_masks, bad_masks = _good_and_bad(checked[name] for name in masks)
+        problems += bad_masks
+        found = add_masks(found, masks, {each.name: each for each in good_masks})
+    samples, bad_images = _good_and_bad(found)
+    reports = list(problem_reports([*problems, *bad_images]))
+    _require_samples(folder, files, samples, [] if skip_bad else reports)
     samples.sort(key=lambda sample: sample.name)
     if with_repeats and not has_classes:
-        samples = [
-            replace(sample, repeats=count)
-            for sample, count in zip(samples, repeats_of(samples), strict=True)
-        ]
+        counts = repeats_of(samples)
+        samples = [replace(each, repeats=n) for each, n in zip(samples, counts, strict=True)]
     if with_masks:
         require_masks(folder, samples)
     notices = (
@@ -154,6 +145,27 @@ def scan_dataset(
         *dataset_notices(samples, files, rows, conditioning, with_masks=with_masks),
     )
     return Dataset(folder, tuple(samples), data_digest(samples), notices, source.split)
+
+
+def _good_and_bad(
+    images: Iterable[Sample | ImageProblem],
+) -> tuple[list[Sample], list[ImageProblem]]:
+    """The images that can be used, and the problems of the others."""
+    every = list(images)
+    good = [each for each in every if isinstance(each, Sample)]
+    return good, [each for each in every if isinstance(each, ImageProblem)]
+
+
+def _require_samples(
+    folder: Path, files: Mapping[str, Path], samples: Sequence[Sample], reports: Sequence[str]
+) -> None:
+    """Raise InputError with the reports of all problems, or if no image can be used."""
+    if reports:
+        raise InputError.collected(
+            Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
+        )
+    if not samples:
+        raise _no_images(folder, files)
 
 
 def _described(
