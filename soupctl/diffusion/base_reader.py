@@ -66,36 +66,18 @@ def read_base(
     Raises InputError if it is not a diffusers folder, or if a config is not valid, MismatchError
     for an unsupported model, or one that names code.
     """
-    given = folder
-    if is_single_file(folder):
-        folder = pipeline_of(folder, config_from)
-    elif config_from is not None:
-        what = "is not a single file, so --config-from does not apply"
-        raise UsageError(what, path=folder, advice="remove --config-from")
-    if not folder.is_dir():
-        raise _no_folder(folder)
+    given, folder = folder, _pipeline_folder(folder, config_from)
     files = BaseFiles(folder, variant)
     listing = files.read_config(PIPELINE)
     listed = listed_classes(listing or {}, folder / PIPELINE)
     left_out = _without_copies(listed, folder)
     denoiser, config = _read_denoiser(files, listed)
-    place = folder / denoiser
-    family = _require_supported(config, place)
+    family = _require_supported(config, folder / denoiser)
     class_name = str(config["_class_name"])
     if listed:
-        _require_used(listed, class_name, family, folder)
-        found = known_components(listed, folder)
-        _require_whole(found, files)
-        kind = found.pop(next(name for name in DENOISER_NAMES if name in found))
-        if kind.name != class_name:
-            what = f"has class {class_name}, but {PIPELINE} says {kind.name}"
-            raise MismatchError(what, path=place)
-        found = {name: each for name, each in found.items() if files.holds(name, each)}
-        components = dict(sorted({**found, denoiser: kind}.items()))
+        components = _listed_components(files, listed, denoiser, class_name, family)
     else:
-        components = {"": ComponentClass("diffusers", class_name)}
-        if files.holds(SCHEDULER, BARE_SCHEDULER):
-            components[SCHEDULER] = BARE_SCHEDULER
+        components = _bare_components(files, class_name)
     conditioning = _conditioning(config, family)
     configs = {denoiser: config, **_read_components(files, components, denoiser, family)}
     own = {*listed, *left_out}
@@ -116,6 +98,49 @@ def read_base(
     require_trainable(base)
     files.require_variant()
     return base
+
+
+def _pipeline_folder(given: Path, config_from: str | Path | None) -> Path:
+    """The folder of a base, converted from a single file if it is one.
+
+    Raises UsageError for configs from elsewhere for a folder, InputError for what is not there.
+    """
+    folder = given
+    if is_single_file(given):
+        folder = pipeline_of(given, config_from)
+    elif config_from is not None:
+        what = "is not a single file, so --config-from does not apply"
+        raise UsageError(what, path=given, advice="remove --config-from")
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    return folder
+
+
+def _listed_components(
+    files: BaseFiles,
+    listed: Mapping[str, tuple[str, str]],
+    denoiser: str,
+    class_name: str,
+    family: DenoiserFamily,
+) -> dict[str, ComponentClass]:
+    """The components of a pipeline by folder, sorted; raises what `read_base` says of them."""
+    _require_used(listed, class_name, family, files.folder)
+    known = known_components(listed, files.folder)
+    _require_whole(known, files)
+    kind = known.pop(next(name for name in DENOISER_NAMES if name in known))
+    if kind.name != class_name:
+        what = f"has class {class_name}, but {PIPELINE} says {kind.name}"
+        raise MismatchError(what, path=files.folder / denoiser)
+    found = {name: each for name, each in known.items() if files.holds(name, each)}
+    return dict(sorted({**found, denoiser: kind}.items()))
+
+
+def _bare_components(files: BaseFiles, class_name: str) -> dict[str, ComponentClass]:
+    """The components of a denoiser that is no pipeline: itself, and a scheduler if it has one."""
+    components = {"": ComponentClass("diffusers", class_name)}
+    if files.holds(SCHEDULER, BARE_SCHEDULER):
+        components[SCHEDULER] = BARE_SCHEDULER
+    return components
 
 
 def _without_copies(listed: dict[str, tuple[str, str]], folder: Path) -> tuple[str, ...]:
