@@ -1,4 +1,4 @@
-"""How often Python looks for objects that only refer to each other.
+"""How often Python's collector looks for cycles: objects that only refer to each other.
 
 Rule 1: most objects of a command are freed without it, and a table of many tensors keeps it busy
 for nothing.
@@ -14,7 +14,7 @@ from threading import Lock
 
 USUAL = gc.get_threshold()
 SELDOM = (100_000, 20, 100)
-"""New objects after which it looks, and how often among the older ones: what that would free stays
+"""New objects after which it runs, and how often among the older ones: what that would free stays
 small beside the data of a command. By default, headers of 100,000 tensors take a quarter longer to
 read and to plan."""
 
@@ -23,22 +23,22 @@ _callers: list[tuple[int, int, int]] = []
 """The caller's thresholds, once for each work in progress."""
 
 
-def look_seldom() -> None:
-    """Look seldom from now on, for a process whose objects are few or live until it ends."""
+def collect_seldom() -> None:
+    """Collect seldom from now on, for a process whose objects are few or live until it ends."""
     gc.set_threshold(*SELDOM)
 
 
-def look_as_usual() -> None:
-    """Look as often as Python does by default, for libraries whose objects hold memory of a GPU."""
+def collect_as_usual() -> None:
+    """Collect as often as usual, for libraries whose objects hold memory of a GPU."""
     gc.set_threshold(*USUAL)
 
 
 @contextmanager
-def looking_seldom() -> Iterator[None]:
-    """Look seldom within the block, for work in the process of a caller."""
+def collecting_seldom() -> Iterator[None]:
+    """Collect seldom within the block, for work in the process of a caller."""
     with _lock:
         _callers.append(_callers[0] if _callers else gc.get_threshold())
-        look_seldom()
+        collect_seldom()
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from ..collector import look_seldom
+from ..collector import collect_seldom
 from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
 from ..pattern import pattern
 from .report import ErrorStyle, asks_for_json, report
@@ -70,7 +70,7 @@ def _run_with_handlers(arguments: list[str], style: ErrorStyle) -> int:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
     sys.unraisablehook = _unraisable
-    look_seldom()
+    collect_seldom()
     _open_streams()
     try:
         code = _run(arguments, style)

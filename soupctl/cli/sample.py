@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..collector import look_as_usual
+from ..collector import collect_as_usual
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options as shared
@@ -143,7 +143,7 @@ def sample(
     from ..diffusion.libraries import require_extra
 
     require_extra()
-    look_as_usual()
+    collect_as_usual()
     from ..images.compare import sample_models
     from ..images.request import device_of
     from ..images.save import require_place, save_images

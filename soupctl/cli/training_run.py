@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..collector import look_as_usual
+from ..collector import collect_as_usual
 from .console import counted, put, put_json, say, size_text
 from .progress import steps_progress
 from .training_console import reporter, status
@@ -49,7 +49,7 @@ def run_training(
     from ..training.data_shards import find_data_folders, output_folders
 
     require_extra()
-    look_as_usual()
+    collect_as_usual()
     report = report.on_this_process()
     data, output = run.require_data_and_output()
     shards = find_data_folders(data)

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import STREAM, find_input, open_input, with_same_components
-from ..collector import looking_seldom
+from ..collector import collecting_seldom
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.ledger import Ledger
@@ -124,7 +124,7 @@ def open_inputs(
         raise UsageError("standard input can be only one of the ingredients")
     models = with_same_components([find_input(path, component, variant) for path in paths])
     given = [_find_donor(path, component, variant) for path in donors]
-    with looking_seldom(), ExitStack() as stack:
+    with collecting_seldom(), ExitStack() as stack:
         parts = tuple(
             replace(
                 _open_part(stack, models, position, ignore_ledger),

@@ -15,7 +15,7 @@ from ..checkpoints.hashing import checkpoint_digest
 from ..checkpoints.layout import Component, ModelFiles, find_model
 from ..checkpoints.open import STREAM, open_input
 from ..checkpoints.remote.address import address_of
-from ..collector import looking_seldom
+from ..collector import collecting_seldom
 from ..errors import InputError, LedgerError, LimitError, SoupError, UnreadableError
 from ..ledger.ledger import IngredientEntry, Ledger
 from ..ledger.locate import FolderSearch, locate
@@ -36,7 +36,7 @@ class OpenedInputs:
         """The checkpoints that the user named, the soup first."""
         self.by_digest: dict[str, Checkpoint] = {}
         """Ingredients, past and future, that were found, by content digest."""
-        stack.enter_context(looking_seldom())
+        stack.enter_context(collecting_seldom())
         self._stack = stack
         self._search = FolderSearch(search, self._open_at)
         self._variant = variant

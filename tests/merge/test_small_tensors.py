@@ -15,7 +15,7 @@ from work import calls_in
 from soupctl.checkpoints.hashing import checkpoint_digest, content_digests
 from soupctl.checkpoints.open import find_input, open_input
 from soupctl.choices import OnMissing
-from soupctl.collector import SELDOM, looking_seldom
+from soupctl.collector import SELDOM, collecting_seldom
 from soupctl.engines.cpu import CpuEngine
 from soupctl.errors import InputError, MismatchError
 from soupctl.format.dtypes import DType
@@ -188,8 +188,8 @@ def test_the_collector_is_the_callers_again(place):
     assert usual == gc.get_threshold()
 
     with ExitStack() as first, ExitStack() as second:
-        first.enter_context(looking_seldom())
-        second.enter_context(looking_seldom())
+        first.enter_context(collecting_seldom())
+        second.enter_context(collecting_seldom())
         first.close()
         assert gc.get_threshold() == SELDOM
     assert usual == gc.get_threshold()
