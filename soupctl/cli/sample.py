@@ -10,13 +10,14 @@ import typer
 from ..collector import collect_as_usual
 from ..errors import UsageError
 from ..frozen import frozen
-from . import options as shared
+from . import options
 from .console import counted, put_json, say
 from .option_groups import with_option_groups
 from .progress import steps_progress
 from .training_options import ConfigsOfSingleFile
 
 if TYPE_CHECKING:
+    from ..images.compare import ModelImages
     from ..images.request import BankUse, SampleRequest
 
 
@@ -57,7 +58,7 @@ class DrawingOptions:
         typer.Option(help="Height and width of the images in pixels.  [default: the base's]"),
     ] = None
     seed: Annotated[int, typer.Option(help="Random seed of the initial noise.")] = 0
-    variant: shared.Variant = None
+    variant: options.Variant = None
     config_from: ConfigsOfSingleFile = None
 
     def request(self) -> SampleRequest:
@@ -95,7 +96,7 @@ class BankOptions:
     ] = False
 
     def use(self) -> BankUse:
-        """What a bank may be used for."""
+        """How a bank may be used."""
         from ..images.request import BankUse
 
         return BankUse(self.allow_base_mismatch, self.resize_prompts)
@@ -127,10 +128,10 @@ def sample(
     grid: Annotated[
         bool, typer.Option("--grid", help="Also save a grid of all models in the folder.")
     ] = False,
-    device: shared.OneDevice = "auto",
+    device: options.OneDevice = "auto",
     banks: BankOptions,
-    force: shared.Force = False,
-    printing: shared.PrintOptions,
+    force: options.Force = False,
+    printing: options.PrintOptions,
 ) -> None:
     """Generate images with models, side by side, with and without prompt banks.
 
@@ -150,21 +151,21 @@ def sample(
 
     request, target, chosen = drawing.request(), Path(output), device_of(device)
     require_place(target, replace=force)
+    folders = [Path(options.named(each)) for each in bases]
+    attached = [Path(options.named(each)) for each in bank or ()]
     models = []
     with steps_progress("denoising", printing.quiet) as on_step:
-        for each in sample_models(
-            [Path(shared.named(base)) for base in bases],
-            [Path(shared.named(name)) for name in bank or ()],
-            request,
-            chosen,
-            banks.use(),
-            on_step,
-        ):
-            say(f"{each.name}: {counted(len(each.images), 'image')}", printing.quiet)
-            if each.notice:
-                say(f"{each.name}: {each.notice}", printing.quiet)
+        for each in sample_models(folders, attached, request, chosen, banks.use(), on_step):
+            _report(each, printing.quiet)
             models.append(each)
     save_images(models, target, with_grid=grid, replace=force)
     if printing.json:
         names = [each.name for each in models]
         put_json({"output": output, "models": names, "images": request.images})
+
+
+def _report(sampled: ModelImages, quiet: bool) -> None:
+    """Report the images of one model on stderr."""
+    say(f"{sampled.name}: {counted(len(sampled.images), 'image')}", quiet)
+    if sampled.notice:
+        say(f"{sampled.name}: {sampled.notice}", quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from .training_console import reporter, status
 
 if TYPE_CHECKING:
     from ..training.bank_options import PatchOptions
+    from ..training.callbacks import Reporter
     from ..training.option_fields import CommandOptions
     from ..training.options import Options
     from ..training.plan import RunPlan
-    from ..training.setup import PreparedRun
+    from ..training.setup import PreparedRun, RunRequest
     from ..training.trainer import TrainedRun
     from .training_options import ReportOptions, RunOptions
+
+    Train = Callable[[PreparedRun, Reporter], TrainedRun]
 
 
 def config_options(run: RunOptions, options: CommandOptions) -> Mapping[str, Any]:
@@ -55,36 +58,58 @@ def run_training(
     shards = find_data_folders(data)
     with status("Loading libraries", report.quiet):
         from ..training.distributed import start_accelerator
-        from ..training.setup import RunRequest, prepare
+        from ..training.setup import prepare
         from ..training.train_bank import patch_dmp
         from ..training.trainer import finetune
 
         accelerator = start_accelerator(options)
-    command = shlex.join(["soupctl", *sys.argv[1:]])
-    requests = [
-        RunRequest(
-            Path(base),
-            shard,
-            place,
-            options,
-            run.resume,
-            command,
-            patch,
-            run.variant,
-            run.config_from,
-        )
-        for shard, place in zip(shards, output_folders(shards, output), strict=True)
-    ]
+    places = zip(shards, output_folders(shards, output), strict=True)
+    requests = [_request(base, *each, run, options, patch) for each in places]
     with status("Reading base and data", report.quiet):
         runs = prepare(requests, accelerator)
     if report.dry_run:
         _show_plans(runs, report)
         return
     train, kind = (finetune, "model") if patch is None else (patch_dmp, "bank")
-    if ray is not None:
-        _train_on_workers(ray, runs, report)
-        accelerator.end_training()
-        return
+    if ray is None:
+        done = _train_here(train, kind, runs, report)
+    else:
+        done = _train_on_workers(ray, runs, report)
+    # several processes communicate until the last run has ended
+    accelerator.end_training()
+    if report.json:
+        put_json([_trained_json(each, kind) for each in done])
+
+
+def _request(
+    base: str,
+    shard: Path,
+    output: Path,
+    run: RunOptions,
+    options: Options,
+    patch: PatchOptions | None,
+) -> RunRequest:
+    """The request for the run of one data shard."""
+    from ..training.setup import RunRequest
+
+    command = shlex.join(["soupctl", *sys.argv[1:]])
+    return RunRequest(
+        Path(base),
+        shard,
+        output,
+        options,
+        run.resume,
+        command,
+        patch,
+        run.variant,
+        run.config_from,
+    )
+
+
+def _train_here(
+    train: Train, kind: str, runs: Sequence[PreparedRun], report: ReportOptions
+) -> list[TrainedRun]:
+    """Train the runs one after the other in this process, and report each."""
     done = []
     for number, each in enumerate(runs, 1):
         shard = f"{number} of {len(runs)}" if len(runs) > 1 else ""
@@ -92,13 +117,12 @@ def run_training(
         with status("Loading the model", report.quiet) as loaded:
             done.append(train(each, reporter(report.quiet, report.verbose, shard, loaded)))
         _tell_trained(done[-1], kind, each.plan.steps, report.quiet)
-    # several processes communicate until the last run has ended
-    accelerator.end_training()
-    if report.json:
-        put_json([_trained_json(each, kind) for each in done])
+    return done
 
 
-def _train_on_workers(ray: str, runs: Sequence[PreparedRun], report: ReportOptions) -> None:
+def _train_on_workers(
+    ray: str, runs: Sequence[PreparedRun], report: ReportOptions
+) -> list[TrainedRun]:
     """Train all runs on workers, as many at once as there are, and report them in their order."""
     from ..cluster import open_workers
     from ..training.on_workers import train_on_workers
@@ -112,8 +136,7 @@ def _train_on_workers(ray: str, runs: Sequence[PreparedRun], report: ReportOptio
             advance(len(done), len(runs))
     for place in sorted(done):
         _tell_trained(done[place], "model", runs[place].plan.steps, report.quiet)
-    if report.json:
-        put_json([_trained_json(done[place], "model") for place in sorted(done)])
+    return [done[place] for place in sorted(done)]
 
 
 def _show_plans(runs: Sequence[PreparedRun], report: ReportOptions) -> None:
