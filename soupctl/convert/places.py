@@ -16,7 +16,7 @@ from ..format.header import lay_out
 from ..format.shards import OutputFile, index_name, split
 from ..frozen import frozen
 from ..merge.companion_files import CompanionFiles
-from ..merge.destination import FOREIGN, ComponentFiles, Destination, decide
+from ..merge.destination import FOREIGN, ComponentFiles, Destination, destination_for
 from ..merge.ingredients import Inputs
 from ..storage.files import read_json
 from .configs.pipeline import PipelineFiles, pipeline_files
@@ -132,7 +132,7 @@ def place(
             raise UsageError(what, path=address.shown, advice=advice)
         return _one_gguf(request, gguf), ()
     if request.layout is None:
-        made = decide(request.output, inputs, plans, request.shard_size, request.variant)
+        made = destination_for(request.output, inputs, plans, request.shard_size, request.variant)
         return made, ()
     output = str(request.output)
     is_file = output == STREAM or output.endswith(SUFFIXES) or address is not None

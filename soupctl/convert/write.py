@@ -21,11 +21,10 @@ from ..frozen import frozen
 from ..ledger.ledger import CONVERTED_KEY, LEDGER_KEY
 from ..merge.code_error import CodeError
 from ..merge.code_writer import scale_of
-from ..merge.destination import refuse_input_as_output
 from ..merge.engine import engine_of
 from ..merge.output import OutputWriter, open_output
 from ..merge.plain_config import CONFIG, OF_QUANTISED, without_quantisation
-from ..merge.preflight import require_free_place
+from ..merge.preflight import refuse_input_as_output, require_free_place
 from ..merge.quantised_steps import MARKED, scale_name
 from ..storage.descriptors import allow_files
 from ..storage.files import read_file

@@ -25,7 +25,7 @@ from ..workers import ExecutionOptions
 from .aligned import Alignment, align
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .config_source import config_source, folder_at
-from .destination import decide
+from .destination import destination_for
 from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
 from .facts import facts_of_source
 from .identical import require_identical
@@ -164,7 +164,7 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
     if request.keep_sum and asked.blocks:
         plans = [scaled_by_block(*each, scale) for each in zip(plans, recipes, strict=True)]
     configs = folder_at(source, inputs.models)
-    destination = decide(
+    destination = destination_for(
         request.output, inputs, plans, request.shard_size, request.variant, configs
     )
     components = []

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from stat import S_ISDIR
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.layout import PICKLES, STEMS, SUFFIXES, Component, ModelFiles
+from ..checkpoints.layout import PICKLES, STEMS, SUFFIXES, Component
 from ..checkpoints.open import STREAM
 from ..checkpoints.remote.address import Address, address_of, require_target
-from ..errors import LimitError, OutputError, UsageError
+from ..errors import LimitError, UsageError
 from ..format.header import lay_out
-from ..format.shards import MOST_SHARDS, OutputFile, TensorSpec, index_name, same_files, split
+from ..format.shards import MOST_SHARDS, OutputFile, index_name, same_files, split
 from ..frozen import frozen
 from ..pattern import pattern
-from ..storage.elsewhere import elsewhere
 from .companion_files import CompanionFiles, companion_files, compared_configs
 from .ingredients import ComponentInputs, Inputs
 from .plan import Plan
@@ -89,7 +86,7 @@ class Destination:
         return None if self.file is None else (self.file / files.folder).parent
 
 
-def decide(
+def destination_for(
     output: str | Path,
     inputs: Inputs,
     plans: Sequence[Plan],
@@ -104,39 +101,14 @@ def decide(
     format, MismatchError for files beside the weights that say different things, LimitError for too
     many files.
     """
-    if not str(output):
-        raise UsageError("the output path is empty")
-    address = address_of(output)
-    if address is not None:
-        require_target(address)
-    if Path(output).suffix.lower() in FOREIGN:
-        raise UsageError(
-            f"a {Path(output).suffix} file holds no safetensors",
-            path=output,
-            advice="name a .safetensors file, or a folder",
-        )
+    address = _require_output_name(output)
     if shard_size is not None and shard_size < 1:
         raise UsageError(f"a shard size must be positive, not {shard_size}")
-    folders = [model for model in inputs.models if model.folder is not None]
-    if output == STREAM or str(output).endswith(SUFFIXES) or not (folders or shard_size):
+    has_folders = any(model.folder is not None for model in inputs.models)
+    if output == STREAM or str(output).endswith(SUFFIXES) or not (has_folders or shard_size):
         _require_one_file(output, inputs, shard_size)
-        # configs are compared although none is copied, so that models of different kinds are not
-        # averaged
-        configs = compared_configs(
-            [each for model in folders for each in _weights_folders(model)],
-            is_settled=config_from is not None,
-        )
-        name = "standard output" if output == STREAM else Path(output).name
-        files = ComponentFiles("", (OutputFile(name, lay_out(_entries(plans[0]))),), None)
-        path = None if output == STREAM else Path(output)
-        return Destination(path, False, (files,), configs, address=address)
-    if address is not None:
-        what = "is one object, and the soup is a folder of files"
-        advice = "name a folder on this disk, and upload it"
-        raise UsageError(what, path=address.shown, advice=advice)
-    if any(plan.marker is not None for plan in plans):
-        what = "weights quantised by --quantize fp8-scaled are loaded from single files only"
-        raise UsageError(what, path=output, advice="name a .safetensors file with -o")
+        return _one_file(output, address, inputs, plans[0], config_from)
+    _require_folder(output, address, plans)
     components = tuple(
         _component_files(part, plan, shard_size, variant)
         for part, plan in zip(inputs.parts, plans, strict=True)
@@ -148,10 +120,51 @@ def decide(
         for component in model.components
         for file in component.files
     }
-    others = companion_files(
-        [model.folder for model in folders if model.folder is not None], weights, config_from
+    folders = [model.folder for model in inputs.models if model.folder is not None]
+    companions = companion_files(folders, weights, config_from)
+    return Destination(Path(output), True, components, companions)
+
+
+def _require_output_name(output: str | Path) -> Address | None:
+    """The address of an output on a server, None on this disk; UsageError for an unusable name."""
+    if not str(output):
+        raise UsageError("the output path is empty")
+    address = address_of(output)
+    if address is not None:
+        require_target(address)
+    if Path(output).suffix.lower() in FOREIGN:
+        raise UsageError(
+            f"a {Path(output).suffix} file holds no safetensors",
+            path=output,
+            advice="name a .safetensors file, or a folder",
+        )
+    return address
+
+
+def _one_file(
+    output: str | Path,
+    address: Address | None,
+    inputs: Inputs,
+    plan: Plan,
+    config_from: Path | None,
+) -> Destination:
+    """The destination of a soup that is one file, or goes to standard output."""
+    # configs are compared although none is copied, so that models of different kinds are not
+    # averaged
+    configs = compared_configs(
+        [
+            component.folder
+            for model in inputs.models
+            if model.folder is not None
+            for component in model.components
+            if component.folder is not None
+        ],
+        is_settled=config_from is not None,
     )
-    return Destination(Path(output), True, components, others)
+    name = "standard output" if output == STREAM else Path(output).name
+    files = ComponentFiles("", (OutputFile(name, lay_out(plan.written)),), None)
+    path = None if output == STREAM else Path(output)
+    return Destination(path, False, (files,), configs, address=address)
 
 
 def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None) -> None:
@@ -172,6 +185,17 @@ def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None
         )
 
 
+def _require_folder(output: str | Path, address: Address | None, plans: Sequence[Plan]) -> None:
+    """Raise UsageError if the output cannot be a folder."""
+    if address is not None:
+        what = "is one object, and the soup is a folder of files"
+        advice = "name a folder on this disk, and upload it"
+        raise UsageError(what, path=address.shown, advice=advice)
+    if any(plan.marker is not None for plan in plans):
+        what = "weights quantised by --quantize fp8-scaled are loaded from single files only"
+        raise UsageError(what, path=output, advice="name a .safetensors file with -o")
+
+
 def _require_few_files(components: Sequence[ComponentFiles]) -> None:
     """Raise LimitError if all components together have more files than may be open at once."""
     count = sum(len(files.files) for files in components)
@@ -182,15 +206,6 @@ def _require_few_files(components: Sequence[ComponentFiles]) -> None:
         )
 
 
-def _weights_folders(model: ModelFiles) -> list[Path]:
-    """The folders in which the weights themselves lie."""
-    return [each.folder for each in model.components if each.folder is not None]
-
-
-def _entries(plan: Plan) -> list[TensorSpec]:
-    return plan.written
-
-
 def _component_files(
     part: ComponentInputs, plan: Plan, shard_size: int | None, variant: str | None
 ) -> ComponentFiles:
@@ -198,10 +213,10 @@ def _component_files(
     layout = part.layout
     if layout is None or shard_size or not plan.kept:
         stem = "model" if layout is None else _stem(layout.component, variant)
-        files = split(_entries(plan), shard_size or 2**63, stem)
+        files = split(plan.written, shard_size or 2**63, stem)
     else:
         names = {step.name: _name_in_folder(layout, step.name, variant) for step in plan.kept}
-        files = same_files(_entries(plan), names)
+        files = same_files(plan.written, names)
         stem = _stem(layout.component, variant)
     indexed = len(files) > 1 or (layout is not None and not shard_size and layout.component.index)
     return ComponentFiles(part.name, files, index_name(stem) if indexed else None)
@@ -236,63 +251,3 @@ def _stem(component: Component, variant: str | None) -> str:
     name = _plain(component.index_name or component.files[0].name, variant)
     stem = re.split(r"\.safetensors|\.[^.]*$", name)[0]
     return next((known for known in STEMS if stem.startswith(f"{known}.")), stem)
-
-
-def refuse_input_as_output(
-    destination: Destination, inputs: Inputs, replaceable: Collection[Path] = ()
-) -> None:
-    """Raise OutputError if the output is an input or holds one, whatever links lead to it.
-
-    Files among `replaceable` may be replaced, though not by what a shell redirects into them.
-    """
-    if destination.address is not None:
-        if destination.address.shown in map(_address_of, _input_paths(inputs, ())):
-            shown = destination.address.shown
-            raise OutputError("is also an input", path=shown, advice="choose another output")
-        return
-    if destination.path is None:
-        found, replaceable = _stat_of_standard_output(), ()
-    else:
-        found = _stat(destination.path)
-    used = {
-        (stat.st_dev, stat.st_ino)
-        for stat in map(_stat, _input_paths(inputs, replaceable))
-        if stat is not None
-    }
-    if found is not None and (found.st_dev, found.st_ino) in used:
-        what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
-        path = "standard output" if destination.path is None else destination.path
-        raise OutputError(what, path=path, advice="choose another output")
-
-
-def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
-    """Every file that is read, and every folder around one."""
-    places = {
-        place
-        for part in inputs.parts
-        for checkpoint in part.opened
-        for file in checkpoint.component.files
-        if file not in replaceable
-        for place in (file.absolute(), file.resolve())
-    }
-    return places | {parent for place in places for parent in place.parents}
-
-
-def _stat_of_standard_output() -> os.stat_result | None:
-    try:
-        return os.fstat(sys.stdout.fileno())
-    except (OSError, ValueError, AttributeError):
-        # a Python caller may have closed stdout or replaced it
-        return None
-
-
-def _address_of(path: Path) -> str | None:
-    file = elsewhere(path)
-    return None if file is None else file.address
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None

@@ -30,7 +30,7 @@ from .applied_plan import Delta, plan_applied
 from .applied_sources import gives_fine, with_deltas
 from .applied_sum import SumRequest, with_sum
 from .delta.reader import DeltaReader
-from .destination import ComponentFiles, decide
+from .destination import ComponentFiles, destination_for
 from .facts import facts_of_source
 from .given_deltas import Bases
 from .identical import require_identical
@@ -64,7 +64,9 @@ def planned_mixture(
         for position, each in enumerate(zip(inputs.parts, alignments, strict=True))
     ]
     plans = [each.plan for each in parts]
-    destination = decide(mixture.output, inputs, plans, mixture.shard_size, mixture.variant)
+    destination = destination_for(
+        mixture.output, inputs, plans, mixture.shard_size, mixture.variant
+    )
     wholes = whole_models(mixture, inputs)
     jobs = tuple(
         _job(mixture, part, position, files, destination.folder_of(files), wholes)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Collection
 from pathlib import Path
+from stat import S_ISDIR
 
+from ..errors import OutputError
+from ..storage.elsewhere import elsewhere
 from ..storage.files import require_file_size, require_room
 from ..storage.lacking import lacking
 from ..storage.place import Place, place_of, refusing
-from .destination import Destination, refuse_input_as_output
+from .destination import Destination
+from .ingredients import Inputs
 from .job import Job
 from .kept_sum.survey import least_sum_size
 from .overwrite import may_replace_with
@@ -92,3 +99,63 @@ def file_system_lacks(job: Job) -> tuple[str, ...]:
         return ()
     with refusing(target), place_of(target) as place:
         return lacking(place.path.parent)
+
+
+def refuse_input_as_output(
+    destination: Destination, inputs: Inputs, replaceable: Collection[Path] = ()
+) -> None:
+    """Raise OutputError if the output is an input or holds one, whatever links lead to it.
+
+    Files among `replaceable` may be replaced, though not by what a shell redirects into them.
+    """
+    if destination.address is not None:
+        if destination.address.shown in map(_address_of, _input_paths(inputs, ())):
+            shown = destination.address.shown
+            raise OutputError("is also an input", path=shown, advice="choose another output")
+        return
+    if destination.path is None:
+        found, replaceable = _stat_of_standard_output(), ()
+    else:
+        found = _stat(destination.path)
+    used = {
+        (stat.st_dev, stat.st_ino)
+        for stat in map(_stat, _input_paths(inputs, replaceable))
+        if stat is not None
+    }
+    if found is not None and (found.st_dev, found.st_ino) in used:
+        what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
+        path = "standard output" if destination.path is None else destination.path
+        raise OutputError(what, path=path, advice="choose another output")
+
+
+def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
+    """Every file that is read, and every folder around one."""
+    places = {
+        place
+        for part in inputs.parts
+        for checkpoint in part.opened
+        for file in checkpoint.component.files
+        if file not in replaceable
+        for place in (file.absolute(), file.resolve())
+    }
+    return places | {parent for place in places for parent in place.parents}
+
+
+def _stat_of_standard_output() -> os.stat_result | None:
+    try:
+        return os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        # a Python caller may have closed stdout or replaced it
+        return None
+
+
+def _address_of(path: Path) -> str | None:
+    file = elsewhere(path)
+    return None if file is None else file.address
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -28,7 +28,7 @@ from ..workers import ExecutionOptions
 from .added_digest import added_digest, find_for
 from .config_source import config_source, folder_at, recorded_sources
 from .data_question import with_data_digests
-from .destination import decide
+from .destination import destination_for
 from .given_deltas import Bases
 from .ingredients import Inputs
 from .job import ComponentJob, ComponentResult, Job
@@ -200,7 +200,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     keep = revision.keeps_sum(has_sum=any(each.members.sum for each in components))
     place = config_source(revision.config_from, models)
     configs = folder_at(place, models)
-    destination = decide(revision.output, inputs, plans, None, revision.variant, configs)
+    destination = destination_for(revision.output, inputs, plans, None, revision.variant, configs)
     records = recorded_sources(components, place)
     jobs = []
     for position, (each, part, files, (source, note)) in enumerate(

@@ -16,11 +16,10 @@ from ..frozen import frozen
 from ..storage.descriptors import most_files
 from ..storage.files import require_room
 from ..storage.place import refusing
-from .destination import refuse_input_as_output
 from .ingredients import ComponentInputs, Inputs
 from .job import Job
 from .memory import memory_needed
-from .preflight import require_free
+from .preflight import refuse_input_as_output, require_free
 from .preview import Preview, preview
 from .shared_content import distinct
 

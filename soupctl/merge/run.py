@@ -20,7 +20,6 @@ from ..engines.contract import Engine
 from ..storage.descriptors import allow_files
 from ..storage.lock import locked
 from ..workers import ExecutionOptions
-from .destination import refuse_input_as_output
 from .engine import engine_of
 from .executor import execute
 from .job import Job
@@ -31,6 +30,7 @@ from .kept_sum.survey import SumLayout
 from .memory import require_memory
 from .order import Outcome
 from .output import open_output
+from .preflight import refuse_input_as_output
 from .rounds import Rounds, require_places
 from .sum_layouts import expected_layouts, source_errors_first
 

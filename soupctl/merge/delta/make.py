@@ -29,19 +29,14 @@ from ...storage.lock import locked
 from ...workers import ExecutionOptions
 from ..aligned import Alignment, align
 from ..companion_files import CompanionFiles
-from ..destination import (
-    FOREIGN,
-    ComponentFiles,
-    Destination,
-    refuse_input_as_output,
-)
+from ..destination import FOREIGN, ComponentFiles, Destination
 from ..engine import engine_of
 from ..facts import facts_of_source
 from ..ingredients import ComponentInputs, Ingredient, open_inputs
 from ..new_ledger import agreed_metadata, ingredient_names
 from ..output import open_output
 from ..plan import Plan, make_plan
-from ..preflight import require_free_place
+from ..preflight import refuse_input_as_output, require_free_place
 from ..recipe import Recipe, require_matches, selector
 from .format import COMPONENT_FILE, encode_facts, part_entries
 from .passes import (

@@ -20,12 +20,12 @@ from ...storage.lock import locked
 from ...workers import Advance, ExecutionOptions, Scratch, run_in_order, tasks
 from ..average import open_job
 from ..chunks import Write
-from ..destination import refuse_input_as_output
 from ..job import ComponentJob, Job
 from ..job_files import JobFiles, Results
 from ..kept_sum.find import replaced_sum
 from ..kept_sum.publish import remove_sum
 from ..output import open_output
+from ..preflight import refuse_input_as_output
 from .divide import divided
 from .found import FoundPart, open_parts, require_current
 from .make import folder_beside, require_plain, stored_name

@@ -22,13 +22,12 @@ from ...storage.files import write_at
 from ...storage.place import refusing
 from ...workers import ExecutionOptions
 from ..average import Request, open_job
-from ..destination import refuse_input_as_output
 from ..engine import engine_of
 from ..executor import execute_part
 from ..job import ComponentJob, Job
 from ..order import Order
 from ..plan import Plan
-from ..preflight import require_free_place
+from ..preflight import refuse_input_as_output, require_free_place
 from ..sum_layouts import source_errors_first
 from .divide import PartOfPlan, bytes_of, part_of
 from .record import PartRecord, drafted_rows, plan_digest, record_metadata, stamps_of

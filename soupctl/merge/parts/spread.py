@@ -29,10 +29,9 @@ from ...storage.lock import locked
 from ...storage.place import refusing
 from ...storage.reader import FileIdentity
 from ...workers import ExecutionOptions
-from ..destination import refuse_input_as_output
 from ..job import Job
 from ..job_files import Results
-from ..preflight import require_free_place
+from ..preflight import refuse_input_as_output, require_free_place
 from .commit import commit, parted_job
 from .divide import PartOfPlan, number_of_parts
 from .found import NAME, FoundPart, found_part, open_parts
