@@ -21,5 +21,5 @@ The files by subject:
   whole_digests, added_digest
 - questions: answer, data_question, unknown_history, verified_ledger
 - proof: rebuild, made_again, recorded_sources
-- errors: name_errors, kind_errors, tensor_errors
+- errors: layout_errors, kind_errors, tensor_errors
 """

@@ -1,4 +1,4 @@
-"""The layouts of ingredients, compared: which of them hold a tensor, and why they do not fit.
+"""The layouts of ingredients, compared: which of them hold a tensor, and of what dtype and kind.
 
 Rule 1: ingredients of equal layout share one table, so thousands of them cost no more than one.
 """
@@ -9,22 +9,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from operator import attrgetter
 
-from ..errors import Issue, MismatchError
-from ..format.dtypes import FLOATS, DType, Kind, narrowest
+from ..format.dtypes import FLOATS, DType, narrowest
 from ..format.header import Tensor
 from ..format.scales import CodeScale
 from ..kinds.classify import Kinds, classify
 from ..kinds.facts import TensorFacts
-from ..kinds.kind import AVERAGED, FIXED, WEIGHT, TensorKind
-from .kind_errors import fixed_advice, not_averaged
-from .padding import differ_in_channels
+from ..kinds.kind import FIXED, WEIGHT, TensorKind
 from .recipe import Recipe, any_match, first_match
 from .scaled_codes import absorbed, code_scale, width_of
 
 Contents = Mapping[str, Tensor]
 """The tensors of one ingredient by name."""
-ONE_TENSOR = "--take takes it from one input, --exclude leaves it out"
-"""Advice for a tensor that does not fit."""
 COUNTS = frozenset({DType.I64, DType.I32})
 """Dtypes of integers that other files may hold in another dtype."""
 Selected = Callable[[str], bool]
@@ -59,12 +54,13 @@ class Layouts:
                 self.absent.append(key[1].absent)
         self._averaged = range(len({*keys[:count]}))
         """The positions of the contents of ingredients, which come first."""
-        self._absorbed = [absorbed(kinds) for kinds in self.kinds]
+        self.absorbed = [absorbed(kinds) for kinds in self.kinds]
         """The names of tensors that say how codes of each are read, and are not kept."""
-        self._all_absorbed = frozenset().union(*self._absorbed)
+        self._all_absorbed = frozenset().union(*self.absorbed)
         self.which = tuple(positions[key] for key in keys)
         self._taken_from = first_match(recipe.takes) if recipe.takes else None
-        self._is_padded = any_match(recipe.pads)
+        self.is_padded = any_match(recipe.pads)
+        """Whether a tensor is padded where it is narrower."""
         # one tuple for all tensors that are alike; otherwise n ingredients would take n words per
         # tensor
         self.sources = cache(self._sources)
@@ -111,10 +107,10 @@ class Layouts:
         positions = self.positions(tensor)
         if self._taken_from is not None and (source := self._taken_from(tensor)) is not None:
             return (source,), (self._dtype(tensor, positions[0]),)
-        positions = self._most_precise(tensor, positions)
+        positions = self.most_precise(tensor, positions)
         return self.sources(positions), self._dtypes(tensor, positions)
 
-    def _most_precise(self, tensor: str, positions: tuple[int, ...]) -> tuple[int, ...]:
+    def most_precise(self, tensor: str, positions: tuple[int, ...]) -> tuple[int, ...]:
         """For a constant in several dtypes, the layouts with integers, or the widest floats."""
         dtypes = {self.distinct[position][1][tensor].dtype for position in positions}
         integers = [dtype for dtype in dtypes if dtype in COUNTS]
@@ -215,25 +211,6 @@ class Layouts:
         """Whether a tensor is a companion of codes in any layout, and is not kept."""
         return tensor in self._all_absorbed
 
-    def require_same_kinds(self, selected: Selected) -> None:
-        """Raise MismatchError for codes and factors that are not in all ingredients alike.
-
-        Those in all of them may be equal, which only reading the data shows.
-        """
-        issues = []
-        each_content = zip(self.distinct, self.kinds, self._absorbed, strict=True)
-        for position, ((name, _), kinds, read) in enumerate(each_content):
-            for tensor, kind in kinds.items():
-                if kind.scale is not None or tensor in read or position not in self.counted(tensor):
-                    continue
-                counted = [self.kinds[position] for position in self.counted(tensor)]
-                alike = not kind.is_part or all(each.get(tensor) == kind for each in counted)
-                if not alike and selected(tensor):
-                    issues.append(not_averaged(name, tensor, kind))
-                    break
-        if issues:
-            raise MismatchError.collected(issues)
-
     def missing(self, tensors: Iterable[str]) -> set[str]:
         """The tensors that some ingredients lack and no library recomputes."""
         return {
@@ -244,60 +221,6 @@ class Layouts:
             and not self.kind(tensor).is_derived
         }
 
-    def require_taken(self, tensors: Iterable[str]) -> None:
-        """Raise MismatchError for tensors that are to be copied from an ingredient without them."""
-        if self._taken_from is None:
-            return
-        issues = [
-            Issue(
-                "is not in the file that --take takes it from",
-                self.distinct[self.counted(tensor)[0]][0],
-                tensor,
-                "a narrower glob leaves it alone, --exclude leaves it out",
-            )
-            for tensor in tensors
-            if self.is_taken(tensor) and not self.positions(tensor)
-        ]
-        if issues:
-            raise MismatchError.collected(issues)
-
     def shape(self, tensor: str) -> tuple[int, ...]:
         """The shape of a tensor in the soup; if padded, that of the widest."""
         return max(self.distinct[n][1][tensor].shape for n in self.positions(tensor))
-
-    def _may_pad(self, tensor: str, one: Tensor, other: Tensor) -> bool:
-        """Whether two tensors differ only in their input channels, and may be padded."""
-        floats = one.dtype.kind is other.dtype.kind is Kind.FLOAT
-        is_weight = floats and self.kind(tensor) is WEIGHT
-        is_code = any(tensor in kinds for kinds in self.kinds)
-        return is_weight and not is_code and differ_in_channels(one.shape, other.shape)
-
-    def mismatch(self, tensor: str) -> Issue | None:
-        """The issue that prevents the tensors of this name from being combined, if there is one."""
-        positions = self.positions(tensor)
-        against, first_content = self.distinct[positions[0]]
-        first = first_content[tensor]
-        precise = self._most_precise(tensor, positions)
-        is_rounded = len(precise) < len(positions)
-        for name, content in (self.distinct[position] for position in positions):
-            other = content[tensor]
-            kind = self.kind(tensor)
-            if kind.is_part and (other.dtype, other.shape) != (first.dtype, first.shape):
-                return not_averaged(against, tensor, kind)
-            widens = self._may_pad(tensor, first, other)
-            if other.shape != first.shape and not (widens and self._is_padded(tensor)):
-                shapes = f"has shape {list(other.shape)} where {against} has {list(first.shape)}"
-                # imported late, because most commands find no shapes that differ
-                from ..checkpoints.architecture import shape_hint
-
-                hint = shape_hint(first.shape, other.shape)
-                pad = f"--pad '{tensor}' pads the narrower with zeros" if widens else None
-                return Issue(shapes, name, tensor, "; ".join(filter(None, (hint, pad, ONE_TENSOR))))
-            floats = (first.dtype.kind is Kind.FLOAT, other.dtype.kind is Kind.FLOAT)
-            mixable = is_rounded or (floats == (True, True) and kind.role in AVERAGED)
-            if other.dtype != first.dtype and not mixable:
-                dtypes = f"is {other.dtype.value} where {against} has {first.dtype.value}"
-                fixed = fixed_advice(tensor, kind, DType.F32) if kind.role in FIXED else None
-                advice = fixed or f"only float dtypes may be mixed; {ONE_TENSOR}"
-                return Issue(dtypes, name, tensor, advice)
-        return None

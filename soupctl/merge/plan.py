@@ -20,8 +20,14 @@ from ..frozen import frozen
 from ..kinds.facts import NO_FACTS, TensorFacts
 from ..kinds.kind import AVERAGED, FIXED, WEIGHT
 from ..methods.settings import MethodSettings
+from .layout_errors import (
+    mismatch,
+    require_indexed,
+    require_same_kinds,
+    require_same_names,
+    require_taken,
+)
 from .layouts import Contents, Layouts
-from .name_errors import require_indexed, require_same_names
 from .quantised_steps import CODES, MARKED, SCALES, scale_name, with_quantised
 from .recipe import Recipe, first_match, selector
 from .step import Rule, Step
@@ -117,10 +123,10 @@ def _kept_tensors(recipe: Recipe, layouts: Layouts, first: str) -> list[str]:
     `first` is the ingredient that errors name if no tensor is left.
     """
     selected = selector(recipe)
-    layouts.require_same_kinds(selected)
+    require_same_kinds(layouts, selected)
     chosen = layouts.names(selected)
     missing = layouts.missing(chosen)
-    layouts.require_taken(chosen)
+    require_taken(layouts, chosen)
     if recipe.on_missing is OnMissing.REFUSE:
         require_same_names(layouts, missing)
         require_indexed(layouts, selected)
@@ -141,7 +147,7 @@ def _mismatches(layouts: Layouts, kept: Sequence[str]) -> Iterator[Issue]:
         dtypes = dtypes_of(tensor) if tensor in plain else None
         if dtypes is not None and dtypes in fitting:
             continue
-        issue = layouts.mismatch(tensor)
+        issue = mismatch(layouts, tensor)
         if issue is not None:
             yield issue
         elif dtypes is not None:
