@@ -23,7 +23,7 @@ from .applied_sources import first_of
 from .delta.rebuild import delta_difference
 from .kept_sum.opened import OpenedSum
 from .kept_sum.record import facts_on, in_order, summed_source
-from .made_again import RebuildRequest, make_again
+from .made_again import MadeAgain, RebuildRequest, make_again
 from .methods.rebuild import as_named
 from .methods.record import ratios_differ
 from .opened_inputs import OpenedInputs
@@ -64,19 +64,9 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     made = make_again(request, sources, ledger, kept)
     # what follows is rarely needed, and small
     request = replace(request, elsewhere=None)
-    if made.soup.soup != ledger.root:
-        return Rebuilt(f"{request.soup.label}: is not the soup of its ingredients", of_tensors=True)
-    if ratios_differ(ledger, made.soup.ratios):
-        return Rebuilt(f"{request.soup.label}: records other ratios than its ingredients give")
-    if kept is not None and made.scaled is not None:
-        places = enumerate(source for source in sources if not source.is_donor)
-        plan, aligned = made.summed
-        known = {
-            source.digest: summed_source(plan, place, aligned[place]) for place, source in places
-        }
-        found = facts_on(kept.facts.scale, in_order(known, ledger))
-        if replace(found, root=made.scaled.sum or "") != kept.facts:
-            return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", True)
+    other = _other_result(request, ledger, kept, sources, made)
+    if other is not None:
+        return other
     what = _other_integers(ledger, made.plan, made.soup)
     what = what or other_records(ledger, made.plan, made.alignment, made.takes, sources)
     if what := what or _false_ledger(request, ledger, sources):
@@ -90,6 +80,33 @@ def rebuild(request: RebuildRequest, ledger: Ledger, kept: OpenedSum | None) -> 
     difference, others = _earlier(request, ledger)
     unproven += others
     return Rebuilt(difference and f"{request.soup.label}: {difference}", unproven=tuple(unproven))
+
+
+def _other_result(
+    request: RebuildRequest,
+    ledger: Ledger,
+    kept: OpenedSum | None,
+    sources: Sequence[Source],
+    made: MadeAgain,
+) -> Rebuilt | None:
+    """The difference of the soup, its ratios or its sum from the rebuilt ones; None if equal."""
+    soup = request.soup.label
+    if made.soup.soup != ledger.root:
+        return Rebuilt(f"{soup}: is not the soup of its ingredients", of_tensors=True)
+    if ratios_differ(ledger, made.soup.ratios):
+        return Rebuilt(f"{soup}: records other ratios than its ingredients give")
+    if kept is None or made.scaled is None:
+        return None
+    plan, aligned = made.summed
+    ingredients = [source for source in sources if not source.is_donor]
+    known = {
+        source.digest: summed_source(plan, place, aligned[place])
+        for place, source in enumerate(ingredients)
+    }
+    found = facts_on(kept.facts.scale, in_order(known, ledger))
+    if replace(found, root=made.scaled.sum or "") == kept.facts:
+        return None
+    return Rebuilt(f"{kept.label}: is not the sum of the soup's ingredients", of_tensors=True)
 
 
 def sources_of(request: RebuildRequest, ledger: Ledger) -> tuple[Source, ...]:

@@ -131,31 +131,30 @@ def open_question(
         inputs = [OpenedInputs(stack, question.search, variant) for _ in model.components]
         opened = open_model(inputs, model)
         paths = _paths(question.ingredients, inputs, opened)
-        lone = [path for path in paths if added_digest(str(path), model) is not None]
-        others = [find_for(path, component, variant) for path in paths if path not in lone]
-        others = [*with_same_components([model, *others])[1:]]
-        some = [component for path in lone for component in find_input(path).components]
+        delta_paths = [path for path in paths if added_digest(str(path), model) is not None]
+        wholes = [find_for(path, component, variant) for path in paths if path not in delta_paths]
+        wholes = [*with_same_components([model, *wholes])[1:]]
+        deltas = [component for path in delta_paths for component in find_input(path).components]
         sums = None if component is not None else _sum_beside(inputs, model, opened)
-        meant = [
-            _meant(some, its, checkpoint) for its, checkpoint in zip(inputs, opened, strict=True)
-        ]
-        # what none has is refused by the first
-        meant[0] += [each for each in some if not any(each in its for its in meant)]
+        pairs = zip(inputs, opened, strict=True)
+        held = [_held(deltas, each, checkpoint) for each, checkpoint in pairs]
+        # a delta that no component has is refused by the first
+        held[0] += [each for each in deltas if not any(each in some for some in held)]
         found = []
         for position, each in enumerate(model.components):
-            given = [*(other.components[position] for other in others), *meant[position]]
+            given = [*(whole.components[position] for whole in wholes), *held[position]]
             beside = None if sums is None else sums[position]
             request = RebuildRequest(inputs[position], opened[position], given, execution)
             found.append(QuestionedComponent(each.name, request, beside))
         yield tuple(found)
 
 
-def _meant(some: Sequence[Component], inputs: OpenedInputs, soup: Checkpoint) -> list[Component]:
-    """The deltas and adapters of some components that this one of the soup has."""
+def _held(deltas: Sequence[Component], inputs: OpenedInputs, soup: Checkpoint) -> list[Component]:
+    """Those of these deltas and adapters that a component of the soup has."""
     with suppress(LedgerError):
         ledger = inputs.ledger(soup)
         held = {entry.digest for entry in ledger.sources} if ledger is not None else set()
-        return [each for each in some if checkpoint_digest(inputs.open(each)) in held]
+        return [each for each in deltas if checkpoint_digest(inputs.open(each)) in held]
     return []
 
 
