@@ -17,8 +17,8 @@ The files by subject:
 - output: destination, output, part_writer, overwrite, companion_files, config_source
 - ledger: new_ledger, applied_ledger, applied_sources
 - kept sum: kept_sum (folder), applied_sum
-- changes of a soup: revision, revised_component, membership, added_ingredients, shared_components,
-  whole_digests, added_digest
+- changes of a soup: revision, revised_component, revised_computation, membership,
+  added_ingredients, shared_components, whole_digests, added_digest
 - questions: answer, data_question, unknown_history, verified_ledger
 - proof: rebuild, made_again, recorded_sources
 - errors: layout_errors, kind_errors, tensor_errors

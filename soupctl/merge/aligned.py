@@ -22,9 +22,10 @@ from ..kinds.names import Renaming, closest_renaming, renaming
 from ..workers import Scratch
 from .adapter_reader import AdapterReader
 from .delta.reader import DeltaReader
+from .facts import facts_of_source
 from .kept_sum.reader import AlignedCheckpoint, Source, SumReader
-from .plan import Plan
-from .recipe import first_match
+from .plan import Plan, make_plan
+from .recipe import Recipe, first_match
 from .scaled_codes import absorbed
 
 Contents = Mapping[str, Tensor]
@@ -173,6 +174,20 @@ def _are_equal(source: Checkpoint | SumReader, one: Tensor, other: Tensor) -> bo
         strict=True,
     )
     return all(first_difference(mine, theirs) is None for (_, mine), (_, theirs) in pieces)
+
+
+def plan_aligned(
+    recipe: Recipe, alignment: Alignment, deciding: Collection[int] | None = None
+) -> Plan:
+    """The plan of `make_plan` for these sources, by their headers, metadata and configs."""
+    sources = alignment.sources
+    return make_plan(
+        recipe,
+        [source.label for source in sources],
+        [source.tensors for source in sources],
+        deciding,
+        [facts_of_source(source) for source in sources],
+    )
 
 
 def lacking(

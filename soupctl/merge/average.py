@@ -22,12 +22,11 @@ from ..frozen import frozen
 from ..ledger.block_weights import WeightTuple
 from ..ledger.weights import rounded_weight
 from ..workers import ExecutionOptions
-from .aligned import Alignment, align
+from .aligned import Alignment, align, plan_aligned
 from .blocks.request import BlockWeights, ClassicBlocks, read_blocks
 from .config_source import config_source, folder_at
-from .destination import destination_for
+from .destination import ComponentFiles, destination_for
 from .donors import Take, donors_named, donors_of, giving, sort_takes, taken_in, with_donors
-from .facts import facts_of_source
 from .identical import require_identical
 from .ingredients import (
     ComponentInputs,
@@ -50,7 +49,7 @@ from .new_ledger import (
     weights_by_block,
 )
 from .notes import mixed_weights, notes_on
-from .plan import Plan, make_plan
+from .plan import Plan
 from .recipe import Recipe, any_match, has_globs, is_partial, require_matches, selector
 from .run import carry_out
 from .settings import require_same_settings
@@ -168,33 +167,30 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         request.output, inputs, plans, request.shard_size, request.variant, configs
     )
     components = []
-    for position, (each, recipe, plan, share) in enumerate(
-        zip(parts, recipes, plans, destination.components, strict=True)
-    ):
-        part, alignment = each.part, each.alignment
-        folder = destination.folder_of(share)
-        draft = draft_average(
-            PlannedComponent(recipe, names, part, plan, alignment, folder), inputs
-        )
-        complete = partial(complete_average, draft, recipe, inputs, position)
-        record = _sum_record(scale, part, plan, alignment) if request.keep_sum else None
-        components.append(
-            ComponentJob(
-                part,
-                plan,
-                share,
-                draft,
-                complete,
-                alignment.sources,
-                record,
-                notes=(
-                    *notes_on(plan, alignment, part.checkpoints, [glob for glob, _ in each.takes]),
-                    *mixed_weights(part.ledgers),
-                ),
-            )
-        )
+    every_part = zip(parts, recipes, plans, destination.components, strict=True)
+    for position, (each, recipe, plan, files) in enumerate(every_part):
+        folder = destination.folder_of(files)
+        planned = PlannedComponent(recipe, names, each.part, plan, each.alignment, folder)
+        record = _sum_record(scale, each.part, plan, each.alignment) if request.keep_sum else None
+        components.append(_component_job(planned, inputs, position, files, record))
     weights = tuple(zip(labels, asked.weights, strict=True))
     return Job(weights, inputs, destination, tuple(components))
+
+
+def _component_job(
+    planned: PlannedComponent,
+    inputs: Inputs,
+    position: int,
+    files: ComponentFiles,
+    record: SumRecord | None,
+) -> ComponentJob:
+    """The job of one component, at `position` among all."""
+    part, plan, alignment = planned.part, planned.plan, planned.alignment
+    draft = draft_average(planned, inputs)
+    complete = partial(complete_average, draft, planned.recipe, inputs, position)
+    takes = [glob for glob, _ in planned.recipe.takes]
+    notes = (*notes_on(plan, alignment, part.checkpoints, takes), *mixed_weights(part.ledgers))
+    return ComponentJob(part, plan, files, draft, complete, alignment.sources, record, notes=notes)
 
 
 def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
@@ -271,12 +267,7 @@ def _named(recipe: Recipe, part: ComponentInputs, takes: Sequence[Take]) -> _Nam
 
 def _plan(recipe: Recipe, part: ComponentInputs, alignment: Alignment) -> Plan:
     """The plan of one component, its constants compared; MismatchError if they differ."""
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
-    )
+    plan = plan_aligned(recipe, alignment)
     require_same_settings(part.checkpoints)
     require_identical(plan, alignment.sources)
     return plan

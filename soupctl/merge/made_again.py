@@ -9,13 +9,12 @@ from ..checkpoints.layout import Component
 from ..frozen import frozen
 from ..ledger.ledger import Ledger
 from ..workers import ExecutionOptions
-from .aligned import Alignment
+from .aligned import Alignment, plan_aligned
 from .applied_sources import plan_again
 from .applied_sum import SumRequest, scaled_for_sum
 from .donors import aligned_sources
 from .engine import engine_of
 from .executor import execute
-from .facts import facts_of_source
 from .kept_sum.opened import OpenedSum
 from .kept_sum.reader import Source as AnySource
 from .kept_sum.reader import soup_names
@@ -24,7 +23,7 @@ from .kept_sum.writer import SumOutput
 from .methods.rebuild import as_named, plan_merge_again
 from .opened_inputs import OpenedInputs
 from .order import Order, Outcome, announce
-from .plan import Plan, make_plan
+from .plan import Plan
 from .recipe import Recipe
 from .sources import Source, recipe_of, require_contents
 
@@ -92,12 +91,7 @@ def planned_pass(soup: Checkpoint, sources: Sequence[Source], ledger: Ledger) ->
         return PlannedPass(plan, alignment, tuple(sources), given=given)
     recipe = recipe_of(ledger, sources, first=first)
     alignment = aligned_sources(sources, recipe, soup_names(soup))
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
-    )
+    plan = plan_aligned(recipe, alignment)
     return PlannedPass(plan, alignment, tuple(sources), recipe)
 
 

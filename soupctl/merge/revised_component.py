@@ -1,4 +1,4 @@
-"""One component of a changed soup: its ingredients, and its computation.
+"""One component of a changed soup: its ingredients, its inputs, and its ledger.
 
 Rule 1: entries are the contents of a soup, sources are the inputs of its computation; for an exact
 result, both have the same digests.
@@ -6,54 +6,33 @@ result, both have the same digests.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
-from ..choices import Method
-from ..errors import LedgerError, MismatchError, UsageError
+from ..errors import UsageError
 from ..frozen import frozen
-from ..ledger.changes import changes, recorded_changes
+from ..ledger.changes import recorded_changes
 from ..ledger.entries import as_state, moved, named_by_pipelines
 from ..ledger.ledger import UNKNOWN, IngredientEntry, IntegerSource, Ledger, runs
 from ..ledger.locate import hint_from
 from ..ledger.read import is_sum
 from .adapter_reader import scales_of
 from .aligned import lacking
-from .applied_sources import first_of, plan_again
-from .applied_sum import scaled_for_sum
-from .donors import aligned_sources
-from .facts import facts_of_source
-from .identical import require_identical
 from .ingredients import ComponentInputs, Donor
-from .kept_sum.by_block import scaled_by_block
-from .kept_sum.format import NO_SUM, smallest_scale
-from .kept_sum.reader import soup_names
+from .kept_sum.format import NO_SUM
 from .kept_sum.record import SumRecord, facts_on, summed_source
-from .kept_sum.update import computed_from_sum
 from .membership import Membership, membership
 from .new_ledger import hint_to
 from .opened_inputs import folder_of
 from .order import Outcome
-from .plan import make_plan
+from .revised_computation import computation_of
 from .revision import ComponentChange
 from .schemes import schemes
-from .sources import (
-    BEYOND_THE_SUM,
-    WAYS_OUT,
-    Computation,
-    Source,
-    exact_sources,
-    recipe_of,
-    require_contents,
-    require_digests,
-    rounded_sources,
-)
+from .sources import Computation, require_contents
 from .step import Rule
 
 
@@ -243,76 +222,4 @@ def _part(
 def revise_component(change: ComponentChange) -> RevisedComponent:
     """The component after the change; LedgerError as `open_revision` says."""
     members = membership(change)
-    inputs, soup, before, after = change.inputs, change.soup, members.before, members.after
-    rounded = change.revision.rounded
-    computation = None if rounded else computed_from_sum(inputs, soup, members, change.placed)
-    if computation is None:
-        if change.revision.approximate and change.revision.total is None:
-            changed = changes(before.ingredients, after)
-            sources = rounded_sources(inputs, soup, before, changed)
-        else:
-            # differing integers are those of the first ingredient, the same one as before if it is
-            # still there
-            first = first_of(before)
-            if change.revision.total is not None:
-                first = before.root
-            advice = WAYS_OUT if members.sum is None else BEYOND_THE_SUM
-            sources = exact_sources(inputs, soup, after, first, advice, before.donors)
-        method = Method.ROUNDED if rounded else Method.INGREDIENTS
-        known = replace(before, blocks=members.blocks)
-        keeps = change.revision.keeps_sum(has_sum=members.sum is not None)
-        computation = _planned(change, known, sources, method, keeps_sum=keeps)
-    return RevisedComponent(change, members, computation)
-
-
-def _planned(
-    change: ComponentChange,
-    before: Ledger,
-    sources: Sequence[Source],
-    method: Method,
-    *,
-    keeps_sum: bool,
-) -> Computation:
-    """The planned change; removed ingredients do not affect the soup's dtype."""
-    # a soup without a ledger does not record the source of its integers
-    first = before.integer_source is not None or change.revision.total is not None
-    if before.is_applied:
-        with explained_by_digests(sources):
-            plan, alignment, given = plan_again(
-                before, sources, change.soup, first=first, placed=change.placed
-            )
-        summed, scale = None, Fraction(1)
-        if keeps_sum:
-            plan, summed, scale = scaled_for_sum(plan, given)
-        return Computation(method, tuple(sources), plan, scale, alignment, summed=summed)
-    if change.revision.rounded:
-        # the tensors that were taken are in the rounded soup, which is the first source
-        recipe = recipe_of(replace(before, takes=()), sources, first=first)
-        recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
-    else:
-        recipe = recipe_of(before, sources, first=first)
-    weights = [source.weights for source in sources if not source.is_donor]
-    deciding = [place for place, each in enumerate(weights) if max((each.usual, *each.blocks)) > 0]
-    rounded = deciding if change.revision.rounded else None
-    alignment = aligned_sources(sources, recipe, soup_names(change.soup))
-    shown = [source.label for source in alignment.sources]
-    contents = [source.tensors for source in alignment.sources]
-    facts = [facts_of_source(source) for source in alignment.sources]
-    with explained_by_digests(sources):
-        plan = make_plan(recipe, shown, contents, rounded, facts)
-        require_identical(plan, alignment.sources)
-    scale = smallest_scale(weights, normalize=before.normalize)
-    if recipe.blocks and keeps_sum:
-        plan = scaled_by_block(plan, recipe, scale)
-    return Computation(method, tuple(sources), plan, scale, alignment, recipe.takes)
-
-
-@contextmanager
-def explained_by_digests(sources: Sequence[Source]) -> Iterator[None]:
-    """If an error is due to content that differs from the ledger's, raise that error instead."""
-    try:
-        yield
-    except (MismatchError, LedgerError):
-        # if the file at a hint has changed, that is the error to report
-        require_digests(sources)
-        raise
+    return RevisedComponent(change, members, computation_of(change, members))

@@ -5,14 +5,15 @@ Rule 1: a result is published only if every source had the expected content dige
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field, replace
 from fractions import Fraction
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.hashing import checkpoint_digest
 from ..choices import Method, OnInt
-from ..errors import Issue, LedgerError
+from ..errors import Issue, LedgerError, MismatchError
 from ..frozen import frozen
 from ..ledger.block_weights import WeightByBlock
 from ..ledger.ledger import Change, IngredientEntry, Ledger
@@ -205,6 +206,17 @@ def require_contents(sources: Sequence[Source], outcome: Outcome) -> None:
 def require_digests(sources: Sequence[Source]) -> None:
     """Read every source; raise LedgerError naming those with other content than expected."""
     _require_equal(sources, [_digest(source.checkpoint) for source in sources])
+
+
+@contextmanager
+def explained_by_digests(sources: Sequence[Source]) -> Iterator[None]:
+    """If an error is due to content that differs from the ledger's, raise that error instead."""
+    try:
+        yield
+    except (MismatchError, LedgerError):
+        # if the file at a hint has changed, that is the error to report
+        require_digests(sources)
+        raise
 
 
 def _digest(source: Checkpoint | SumReader) -> str:

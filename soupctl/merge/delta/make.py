@@ -27,15 +27,14 @@ from ...ledger.ledger import DELTA_KEY, LEDGER_KEY, Ledger
 from ...ledger.ledger_json import encode_ledger, require_readable
 from ...storage.lock import locked
 from ...workers import ExecutionOptions
-from ..aligned import Alignment, align
+from ..aligned import Alignment, align, plan_aligned
 from ..companion_files import CompanionFiles
 from ..destination import FOREIGN, ComponentFiles, Destination
 from ..engine import engine_of
-from ..facts import facts_of_source
 from ..ingredients import ComponentInputs, Ingredient, open_inputs
 from ..new_ledger import agreed_metadata, ingredient_names
 from ..output import open_output
-from ..plan import Plan, make_plan
+from ..plan import Plan
 from ..preflight import refuse_input_as_output, require_free_place
 from ..recipe import Recipe, require_matches, selector
 from .format import COMPONENT_FILE, encode_facts, part_entries
@@ -133,12 +132,7 @@ def plan_delta(recipe: Recipe, alignment: Alignment) -> Plan:
     Raises the errors of `make_plan`, and MismatchError for quantised weights: their difference
     would have to be rounded to codes.
     """
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
-    )
+    plan = plan_aligned(recipe, alignment)
     for step in plan.kept:
         for source, scale in zip(step.sources, step.scales, strict=False):
             if scale is not None:

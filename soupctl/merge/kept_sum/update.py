@@ -15,17 +15,15 @@ from fractions import Fraction
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...choices import Method, OnMissing
-from ...errors import MismatchError
 from ...ledger.block_weights import NO_WEIGHT, WeightByBlock
 from ...ledger.changes import changes
 from ...ledger.ledger import Change, Ledger, Runs, runs
-from ..aligned import Alignment, align
-from ..facts import facts_of_source
+from ..aligned import Alignment, align, plan_aligned
 from ..identical import require_identical
 from ..membership import Membership
 from ..opened_inputs import OpenedInputs
-from ..plan import Plan, make_plan
-from ..sources import Computation, Source, plain_recipe, require_digests, selector_of
+from ..plan import Plan
+from ..sources import Computation, Source, explained_by_digests, plain_recipe, selector_of
 from ..step import Rule
 from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
 from .format import SumUpdate, sum_update
@@ -163,15 +161,9 @@ def _plan(before: Ledger, sources: Sequence[Source], alignment: Alignment, kept:
     recipe = plain_recipe(before, ones, first=before.integer_source is not None)
     # tensors of --take are stored unchanged in the kept sum, which is the first source
     recipe = replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
-    shown = [source.label for source in alignment.sources]
-    contents = [source.tensors for source in alignment.sources]
-    facts = [facts_of_source(source) for source in alignment.sources]
-    try:
-        plan = make_plan(recipe, shown, contents, facts=facts)
+    with explained_by_digests(sources):
+        plan = plan_aligned(recipe, alignment)
         require_identical(plan, alignment.sources)
-    except MismatchError:
-        require_digests(sources)
-        raise
     # what was taken in another dtype than its own is stored as a sum, of itself alone
     steps = (
         replace(step, rule=Rule.AVERAGE)

@@ -14,7 +14,6 @@ from fractions import Fraction
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...choices import Method
-from ...errors import MismatchError
 from ...frozen import frozen
 from ...ledger.block_weights import NO_WEIGHT, WeightByBlock, summed
 from ...ledger.ledger import Ledger, runs
@@ -30,7 +29,14 @@ from ..membership import Membership
 from ..opened_inputs import OpenedInputs
 from ..plan import Plan
 from ..recipe import first_match
-from ..sources import Computation, Source, is_added, plain_recipe, require_digests, selector_of
+from ..sources import (
+    Computation,
+    Source,
+    explained_by_digests,
+    is_added,
+    plain_recipe,
+    selector_of,
+)
 from ..step import Rule, Step
 from ..step_weights import StepWeights
 from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
@@ -189,12 +195,9 @@ def _plan(
     ones = [WeightByBlock(Fraction(1))] * len(sources)
     recipe = plain_recipe(before, ones, first=before.integer_source is not None)
     facts = [facts_of_source(source) for source in models.sources]
-    try:
+    with explained_by_digests(sources):
         plan = plan_applied(recipe, models.sources, deltas, facts)
         require_identical(plan, (*models.sources, *deltas))
-    except MismatchError:
-        require_digests(sources)
-        raise
     return plan
 
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...ledger.ledger import Ledger
-from ..aligned import Alignment
+from ..aligned import Alignment, plan_aligned
 from ..donors import aligned_sources
-from ..facts import facts_of_source
 from ..kept_sum.reader import soup_names
-from ..plan import Plan, make_plan
+from ..plan import Plan
 from ..sources import Source, recipe_of
 from .record import require_rows, settings_of
 
@@ -30,12 +29,7 @@ def plan_merge_again(
     settings = settings_of(ledger, soup.label)
     recipe = recipe_of(ledger, sources, first=ledger.integer_source is not None)
     alignment = aligned_sources(sources, recipe, soup_names(soup))
-    plan = make_plan(
-        recipe,
-        [source.label for source in alignment.sources],
-        [source.tensors for source in alignment.sources],
-        facts=[facts_of_source(source) for source in alignment.sources],
-    )
+    plan = plan_aligned(recipe, alignment)
     plan = replace(plan, method=settings)
     require_rows(plan)
     return plan, alignment
