@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ def describe_base(
         raise MismatchError(what)
     return BaseDescription(
         kind=kind,
-        sites=_sites(model, size),
+        sites=_sites(type(model), _plain(model.config), size),
         sample_size=size,
         embedding_width=_embedding_width(model),
         config_digest=_config_digest(model),
@@ -92,9 +93,12 @@ def base_parameters(model: Any) -> int:
     return count
 
 
-def _sites(model: Any, size: tuple[int, int]) -> tuple[Site, ...]:
+# a base is described again each time that a bank is attached, and the forward pass takes long
+@lru_cache(maxsize=64)
+def _sites(kind: Any, config: str, size: tuple[int, int]) -> tuple[Site, ...]:
+    """The blocks of a model of that class, whose config is JSON."""
     with torch.device("meta"):
-        twin = type(model).from_config(model.config)
+        twin = kind.from_config(json.loads(config))
     twin.to("meta").eval()
     shapes: dict[str, tuple[int, ...]] = {}
     for name, block in blocks_of(twin).items():
@@ -103,8 +107,7 @@ def _sites(model: Any, size: tuple[int, int]) -> tuple[Site, ...]:
         with torch.no_grad():
             twin(**dummy_inputs(twin, size))
     except RuntimeError:
-        kind = type(model).__name__
-        what = f"a {kind} with this config cannot process inputs of {size[0]} by {size[1]}"
+        what = f"a {kind.__name__} with this config cannot process inputs of {size[0]} by {size[1]}"
         raise MismatchError(what) from None
     return tuple(Site(name, depth, shapes[name]) for depth, name in enumerate(blocks_of(twin)))
 
