@@ -15,6 +15,9 @@ from ...storage.files import read_file
 LARGEST_FILE = 1 << 16
 """Most bytes of a file, because the parser takes long."""
 
+DEEPEST = 100
+"""Most lists and mappings inside each other, because the parser takes longer the more there are."""
+
 
 def read_yaml(path: Path) -> Any:
     """The one document of a YAML file, its scalars as they are written.
@@ -27,15 +30,23 @@ def read_yaml(path: Path) -> Any:
     content = read_file(path, limit=LARGEST_FILE)
     try:
         text = content.decode("utf-8")
-        for event in yaml.parse(text, Loader=yaml.BaseLoader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ValueError("it has an anchor, which is not supported")
+        _require_plain(text, yaml)
         return _value(yaml.compose(text, Loader=yaml.BaseLoader), yaml)
-    except RecursionError:
-        raise InputError("is not valid YAML: it is nested too deeply", path=path) from None
     except (ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"is not valid YAML: {reason}", path=path) from None
+
+
+def _require_plain(text: str, yaml: Any) -> None:
+    """Raise ValueError for an anchor, and for a value that is nested too deeply."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ValueError("it has an anchor, which is not supported")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
 
 
 def _value(node: Any, yaml: Any) -> Any:
