@@ -1,0 +1,65 @@
+"""Images of all formats are read by their content, and gray of 16 bits or floats as it is meant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data_folders import NONE, dataset, refusal
+from PIL import Image
+
+decode = pytest.importorskip("soupctl.images.decode")
+
+
+@pytest.mark.parametrize("ending", ["gif", "avif", "apng", "jfif"])
+def test_more_formats_of_images_are_read(tmp_path, ending):
+    kind = {"apng": "PNG", "jfif": "JPEG"}.get(ending, ending.upper())
+    Image.new("RGB", (8, 8), (200, 40, 40)).save(tmp_path / f"a.{ending}", kind)
+
+    (sample,) = dataset.scan_dataset(tmp_path, NONE).samples
+    pixels = np.asarray(decode.decode_image(sample.path.read_bytes(), sample.path, 3), int)
+
+    assert np.abs(pixels - [200, 40, 40]).max() <= 8
+
+
+def test_an_image_is_read_by_its_content_whatever_its_name_ends_in(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", "AVIF")
+
+    assert len(dataset.scan_dataset(tmp_path, NONE).samples) == 1
+
+
+RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+WIDE = {
+    "float of 0 to 1": RAMP,
+    "float of 0 to 255": RAMP * 255,
+    "float of 0 to 65535": RAMP * 65_535,
+    "16 bits": (RAMP * 65_535).astype(np.uint16),
+    "32 bits": (RAMP * 65_535).astype(np.int32),
+    "32 bits of 0 to 255": (RAMP * 255).astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", WIDE)
+def test_wide_gray_from_black_to_white_arrives_from_black_to_white(tmp_path, kind, channels):
+    path = tmp_path / "a.tif"
+    Image.fromarray(WIDE[kind]).save(path)
+
+    decode.check_image(path.read_bytes(), path)
+    values = np.asarray(decode.decode_image(path.read_bytes(), path, channels), np.float64)
+
+    expected = np.round(RAMP.astype(np.float64) * 255)
+    assert np.abs(values.reshape(8, 8, channels) - expected[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(RAMP - 2, RAMP * 1e6, RAMP * np.nan, RAMP + np.inf),
+        # these would be nearly black
+        *(RAMP * 3, (RAMP * 1000).astype(np.int32), (RAMP * 4095).astype(np.uint16)),
+    ],
+)
+def test_wide_gray_without_a_usual_white_is_a_bad_image(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+
+    assert "1 image unreadable: a.tif" in refusal(tmp_path, NONE)
