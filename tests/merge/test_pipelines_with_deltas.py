@@ -9,107 +9,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import contents, files, save
+from delta_pipelines import (
+    COMPONENTS,
+    FILES,
+    LISTED,
+    OF_TEXT,
+    OF_UNET,
+    Q,
+    added,
+    apply,
+    assert_same,
+    both,
+    lora,
+    pipeline,
+    values,
+)
+from making import contents
 from revising import assert_proven, root
 
 from soupctl import verbs
-from soupctl.errors import MismatchError, SoupError, UsageError
-from soupctl.verbs import Application, DeltaRequest, Ingredient, Level, Removal, Revision
-
-COMPONENTS = ("text_encoder", "unet", "vae")
-Q = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"
-TE_Q = "text_model.encoder.layers.0.self_attn.q_proj.weight"
-VAE = "decoder.mid_block.attentions.0.to_q.weight"
-MATRICES = {"unet": Q, "text_encoder": TE_Q, "vae": VAE}
-FILES = {
-    "unet": "unet/diffusion_pytorch_model.safetensors",
-    "text_encoder": "text_encoder/model.safetensors",
-    "vae": "vae/diffusion_pytorch_model.safetensors",
-}
-LISTED = {
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
+from soupctl.errors import MismatchError, UsageError
+from soupctl.verbs import DeltaRequest, Level, Removal, Revision
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-
-def pipeline(name: str, seed: int, *same: str, of: str = "base") -> None:
-    """A pipeline of three components; those called `same` are of another pipeline."""
-    random = np.random.default_rng(seed)
-    for component, file in FILES.items():
-        if component in same:
-            shutil.copytree(Path(of, component), Path(name, component))
-            continue
-        values = random.normal(0, 1, (6, 4)).astype(np.float16)
-        values[0, 0] = -0.0
-        save(Path(name, file), {"format": "pt"}, **{MATRICES[component]: values}, n=values[1])
-        Path(name, component, "config.json").write_text(json.dumps({"width": 4}))
-    Path(name, "model_index.json").write_text(json.dumps(LISTED))
-
-
-def lora(path: str, **modules: int) -> dict[str, np.ndarray]:
-    """A LoRA of kohya's names; each module has a seed. Returns the exact updates."""
-    arrays, updates = {}, {}
-    for module, seed in modules.items():
-        random = np.random.default_rng(seed)
-        down = random.integers(-8, 8, (2, 4)).astype(np.float16) / 16
-        up = random.integers(-8, 8, (6, 2)).astype(np.float16) / 16
-        arrays |= {f"{module}.lora_down.weight": down, f"{module}.lora_up.weight": up}
-        arrays[f"{module}.alpha"] = np.float16(2)
-        updates[module] = up.astype(np.float64) @ down.astype(np.float64)
-    save(Path(path), **arrays)
-    return updates
-
-
-MEAN_WITH_LORA = """
-[inputs]
-base = "base"
-other = "other"
-lora = "lora.st"
-[steps.mean]
-average = ["base", "other"]
-weights = [3, 1]
-[steps.soup]
-base = "mean"
-add = ["lora"]
-"""
-OF_UNET = "lora_unet_" + Q.removesuffix(".weight").replace(".", "_")
-OF_TEXT = "lora_te_" + TE_Q.removesuffix(".weight").replace(".", "_")
-
-
-def both(path: str = "lora.st") -> dict[str, np.ndarray]:
-    """A LoRA of the UNet and of the text encoder."""
-    return lora(path, **{OF_UNET: 1, OF_TEXT: 2})
-
-
-def apply(base: str, *deltas: str | tuple[str, Fraction | int], output: str = "out", **options):
-    """Deltas added to a pipeline, in place of any other output."""
-    pairs = [each if isinstance(each, tuple) else (each, 1) for each in deltas]
-    given = [Ingredient(path, Fraction(scale)) for path, scale in pairs]
-    return verbs.apply(Application(base, given, output, **options), force=True)
-
-
-def assert_same(one: str, other: str, *components: str) -> None:
-    """That the tensors of these components are equal, bit for bit."""
-    for component in components or COMPONENTS:
-        file = FILES[component]
-        assert contents(Path(one, file)) == contents(Path(other, file)), component
-
-
-def values(folder: str, component: str) -> np.ndarray:
-    """The matrix of a component."""
-    raw = contents(Path(folder, FILES[component]))[MATRICES[component]]
-    return np.frombuffer(raw[2], np.float16).reshape(6, 4)
-
-
-def added(folder: str, component: str, update: np.ndarray) -> np.ndarray:
-    """The matrix of a component plus an update, exact in float64, rounded once."""
-    return (values(folder, component).astype(np.float64) + update).astype(np.float16)
 
 
 def test_the_delta_of_two_pipelines_gives_every_component_of_the_fine_tuned_one():
@@ -228,75 +153,6 @@ def assert_given_proven(soup: str, lora: str) -> None:
     Path("moved.st").rename(lora)
 
 
-RECIPE = """
-other-base = true
-[inputs]
-a = "base"
-b = "other"
-d = "d"
-l = "lora.st"
-[steps.mean]
-average = ["a", "b"]
-weights = [1, 3]
-[steps.out]
-base = "mean"
-add = ["d", "l"]
-scales = [0.5, 0.25]
-"""
-
-
-def test_a_recipe_adds_deltas_and_adapters_to_a_mean_of_pipelines():
-    pipeline("base", 1)
-    pipeline("other", 2, "vae", "text_encoder")
-    pipeline("fine", 3, "vae", "text_encoder")
-    verbs.make_delta(DeltaRequest("fine", "base", "d"))
-    updates = both()
-    Path("r.toml").write_text(RECIPE)
-
-    # a mean of one content is no mean for a delta, which may give FINE on it
-    with pytest.raises(UsageError, match="has the same content as"):
-        verbs.run_recipe(verbs.RecipeRun("r.toml", "out", lock=True))
-    pipeline("other", 2)
-    verbs.run_recipe(verbs.RecipeRun("r.toml", "out", lock=True))
-    verbs.run_recipe(verbs.RecipeRun("r.toml", "again", lock=True))
-
-    for component, module in (("unet", OF_UNET), ("text_encoder", OF_TEXT)):
-        one, two, fine = (
-            values(name, component).astype(np.float64) for name in ("base", "other", "fine")
-        )
-        exact = (one + 3 * two) / 4 + (fine - one) / 2 + updates[module] / 4
-        assert (exact.astype(np.float16) == values("out", component)).all()
-    assert_same("again", "out")
-    assert_proven("out")
-    verbs.revise(Revision("subtract", "out", "left", removed=["lora.st"]))
-    assert_proven("left")
-    lora("lora.st", **{OF_UNET: 1, OF_TEXT: 9})
-    with pytest.raises(SoupError, match="is pinned to"):
-        verbs.run_recipe(verbs.RecipeRun("r.toml", "third", lock=True))
-
-
-def test_a_component_that_no_delta_changes_is_a_plain_mean():
-    pipeline("base", 1)
-    pipeline("other", 2, "text_encoder")
-    updates = both()
-    text = RECIPE.replace('add = ["d", "l"]', 'add = ["l"]').replace("[0.5, 0.25]", "[1]")
-    Path("r.toml").write_text(text.replace('d = "d"\n', "").replace("other-base = true", ""))
-
-    verbs.run_recipe(verbs.RecipeRun("r.toml", "out"))
-    pairs = [Ingredient("base", Fraction(1)), Ingredient("other", Fraction(3))]
-    verbs.average(verbs.Request(pairs, "mean"))
-
-    assert_same("mean", "out", "vae")
-    one, two = (values(name, "unet").astype(np.float64) for name in ("base", "other"))
-    mean = (one + 3 * two) / 4
-    assert ((mean + updates[OF_UNET]).astype(np.float16) == values("out", "unet")).all()
-    assert (added("base", "text_encoder", updates[OF_TEXT]) == values("out", "text_encoder")).all()
-    assert_proven("out")
-    verbs.revise(Revision("subtract", "out", "left", removed=["other"]))
-    apply("base", "lora.st", output="never")
-    assert_same("never", "left")
-
-
 def test_deltas_that_are_not_of_the_components_of_a_pipeline_are_refused():
     pipeline("base", 1)
     pipeline("fine", 2)
@@ -326,56 +182,6 @@ def test_components_that_a_folder_of_deltas_lacks_stay_as_they_are():
     verbs.revise(Revision("subtract", "out", "left", removed=["d"]))
     assert_proven("out", "left")
     assert verbs.holds("left", "d") is None
-
-
-def test_the_recipe_of_a_component_with_a_lora_of_several_models_makes_it_again():
-    pipeline("base", 1)
-    both()
-    apply("base", "lora.st")
-    ((_, ledger),) = verbs.history("out", component="unet")
-    Path("r.toml").write_text("\n".join(verbs.recipe_of(ledger, "out/unet")))
-
-    verbs.run_recipe(verbs.RecipeRun("r.toml", "again"))
-
-    again = Path("again/diffusion_pytorch_model.safetensors")
-    assert contents(again) == contents(Path("out", FILES["unet"]))
-    with verbs.open_application(Application("base/unet", ["lora.st"], "x")) as job:
-        (note,) = job.notes
-    assert note == f"lora.st: left out, since other models have them: {OF_TEXT}"
-
-
-def test_the_recipe_of_pipelines_with_deltas_and_a_lora_makes_the_same_folder():
-    pipeline("base", 1)
-    pipeline("fine", 2, "vae")
-    pipeline("other", 3)
-    verbs.make_delta(DeltaRequest("fine", "base", "d"))
-    both()
-    blocks = verbs.BlockWeights(
-        (("down_*", (Fraction(1), Fraction(0))),), (Fraction(2), Fraction(1))
-    )
-    apply("base", ("lora.st", Fraction(-2, 3)), output="one")
-    apply("other", "d", "lora.st", output="two", other_base=True, blocks=blocks)
-    Path("mean.toml").write_text(MEAN_WITH_LORA)
-    verbs.run_recipe(verbs.RecipeRun("mean.toml", "three"))
-
-    for soup in ("one", "two", "three"):
-        Path("r.toml").write_text("\n".join(verbs.recipe_of_soup(soup)))
-        verbs.run_recipe(verbs.RecipeRun("r.toml", "again"), force=True)
-
-        assert files(Path(soup)) == files(Path("again"))
-
-
-@pytest.mark.parametrize("soup", ["mean/unet", "mean/text_encoder"])
-def test_the_recipe_of_a_component_finds_its_ingredients(soup):
-    pipeline("base", 1)
-    pipeline("other", 2)
-    verbs.average(verbs.Request(["base", "other"], "mean"))
-    ((_, ledger),) = verbs.history(soup)
-    Path("r.toml").write_text("\n".join(verbs.recipe_of(ledger, soup)))
-
-    (made,) = verbs.run_recipe(verbs.RecipeRun("r.toml", "again"))
-
-    assert ledger.root == made.ledger.root
 
 
 def test_one_component_of_a_pipeline_takes_adapters_and_gives_them_back():
