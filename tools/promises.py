@@ -181,6 +181,7 @@ PROMISES = {
         (
             *(f"tests/checkpoints/test_remote{of}.py" for of in ("", "_answers", "_buckets")),
             "tests/merge/test_parts.py",
+            "tests/merge/test_parts_refused.py",
         ),
     ),
 }

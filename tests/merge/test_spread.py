@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from inline_workers import InlineWorkers
-from making import save, save_raw
+from making import save
 from safetensors.numpy import load_file
+from soup_parts import F16, request, save_ingredients, save_quantised
 
 from soupctl import verbs
 from soupctl.choices import Level, OnInt
@@ -27,29 +28,18 @@ from soupctl.verbs import (
     Opening,
     ProofQuestion,
     Removal,
-    Request,
     Revision,
 )
-
-F16 = np.float16
-NAMES = ("a.st", "b.st", "c.st")
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Three checkpoints of ten tensors, their soup with a kept sum, and one without."""
     monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(NAMES):
-        draw = np.random.default_rng(seed)
-        weights = {f"w{n}.weight": draw.normal(0, 1, (n + 1, 7)).astype(F16) for n in range(8)}
-        save(Path(name), {"format": "pt"}, **weights, count=np.int64(seed), same=np.ones(3))
+    save_ingredients(".weight")
     verbs.average(request("summed.st", keep_sum=True))
     verbs.average(request("plain.st"))
     return tmp_path
-
-
-def request(output: str = "soup.st", *names: str, **more: Any) -> Request:
-    return Request(names or NAMES, output, on_int=OnInt.FIRST, **more)
 
 
 def at_once(opening: Callable[..., Any], asked: Any) -> bytes:
@@ -226,10 +216,7 @@ def test_an_existing_output_is_kept(place):
 
 
 def test_quantised_weights_are_refused(place):
-    for name in ("x.st", "y.st"):
-        scale = ("F32", (), np.float32([2]).tobytes())
-        codes = ("F8_E4M3", (2, 4), bytes(8))
-        save_raw(Path(name), {"layer.weight": codes, "layer.scale_weight": scale})
+    save_quantised("x.st", "y.st")
     with pytest.raises(UsageError) as caught:
         on_workers(verbs.open_job, request("soup.st", "x.st", "y.st"))
 
