@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deltas import rounded
-from making import contents, save
+from making import save
+from mergekit_configs import run
 from revising import assert_proven, revise
 
 from soupctl import verbs
 from soupctl.errors import UsageError
 from soupctl.format.dtypes import DType
-from soupctl.verbs import RecipeRun
 
 COUNT = 4
 LAYERS = [
@@ -40,12 +40,6 @@ def models(tmp_path, monkeypatch) -> dict[str, dict[str, np.ndarray]]:
     for name, arrays in found.items():
         save(Path(f"{name}.st"), **arrays)
     return found
-
-
-def run(text: str) -> dict[str, bytes]:
-    Path("config.yml").write_text(text)
-    verbs.run_recipe(RecipeRun("config.yml", "out.st"), force=True)
-    return {name: data for name, (_, _, data) in contents(Path("out.st")).items()}
 
 
 def exact(models: dict[str, dict[str, np.ndarray]], weights_of: Weights) -> dict[str, bytes | None]:

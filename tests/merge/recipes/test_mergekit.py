@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from deltas import rounded
 from making import contents, mean, save
+from mergekit_configs import run
 from revising import assert_proven, average, revise
 
 from soupctl import verbs
@@ -31,12 +32,6 @@ def models(tmp_path, monkeypatch) -> dict[str, dict[str, np.ndarray]]:
     for name, arrays in found.items():
         save(Path(f"{name}.st"), **arrays)
     return found
-
-
-def run(text: str) -> dict[str, bytes]:
-    Path("config.yml").write_text(text)
-    verbs.run_recipe(RecipeRun("config.yml", "out.st"), force=True)
-    return {name: data for name, (_, _, data) in contents(Path("out.st")).items()}
 
 
 def exact(models, weights_of) -> dict[str, bytes]:
