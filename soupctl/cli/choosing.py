@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options
-from .console import counted, is_terminal, put, put_json, say, size_text
-from .merge_output import MergeOptions
+from .console import counted, is_silent, put, put_json, put_lines, say, size_text
+from .merge_output import MergeOptions, made_json, report_made
 from .preview_report import memory_line
 from .work import limits
 
 if TYPE_CHECKING:
     from ..verbs import (
         ExecutionOptions,
+        FoundWeights,
+        GreedyChoice,
         Ingredient,
         Job,
         Preview,
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
         Scoring,
         Workers,
     )
+
+Chosen = TypeVar("Chosen")
 
 
 @frozen
@@ -177,7 +181,25 @@ def execution_of(plan: PlannedScores, merge: MergeOptions) -> ExecutionOptions:
     return replace(execution, threads=plan.threads, chunk=plan.chunk)
 
 
-def workers_of(ray: str | None) -> AbstractContextManager[Workers | None]:
+def choose(
+    make: Callable[..., Chosen],
+    request: object,
+    plan: PlannedScores,
+    ray: str | None,
+    merge: MergeOptions,
+) -> Chosen:
+    """The soup that `make` chooses and makes, with --ray on the workers at that address."""
+    with _workers_of(ray) as workers:
+        return make(
+            request,
+            force=merge.force,
+            execution=execution_of(plan, merge),
+            report=reporter(merge),
+            workers=workers,
+        )
+
+
+def _workers_of(ray: str | None) -> AbstractContextManager[Workers | None]:
     """The workers that make and score candidates; None for this process."""
     if ray is None:
         return nullcontext()
@@ -212,7 +234,7 @@ def show_plan(plan: PlannedScores, merge: MergeOptions) -> None:
 
 def reporter(merge: MergeOptions) -> Callable[[Scored], None]:
     """A function that reports every score on stderr, on a terminal or with -v."""
-    silent = merge.quiet or not (merge.verbose or is_terminal())
+    silent = is_silent(merge.quiet, merge.verbose)
     count = 0
 
     def report(scored: Scored) -> None:
@@ -224,13 +246,24 @@ def reporter(merge: MergeOptions) -> Callable[[Scored], None]:
     return report
 
 
-def report_best(
-    output: str, score: float, members: Sequence[str], of: int, merge: MergeOptions
+def put_chosen(
+    output: str,
+    found: GreedyChoice | FoundWeights,
+    members: Sequence[str],
+    recipe: Sequence[str],
+    facts: Mapping[str, Any],
+    merge: MergeOptions,
 ) -> None:
-    """Report the best soup on stderr, on a terminal or with -v."""
-    silent = merge.quiet or not (merge.verbose or is_terminal())
-    chosen = f"{len(members)} of {counted(of, 'ingredient')}"
-    say(f"{output}: {chosen}, score {score:.6g}", silent)
+    """Print the recipe of the best soup, or all of it and `facts` as JSON; report it on stderr."""
+    silent = is_silent(merge.quiet, merge.verbose)
+    chosen = f"{len(members)} of {counted(len(found.contents), 'ingredient')}"
+    say(f"{output}: {chosen}, score {found.score:.6g}", silent)
+    report_made(output, found.made, verbose=merge.verbose, quiet=merge.quiet or not merge.verbose)
+    if not merge.json:
+        put_lines(recipe)
+        return
+    scored = {**made_json(output, found.made), "score": found.score, **facts}
+    put_json({**scored, "recipe": "\n".join([*recipe, ""])})
 
 
 def scores_json(paths: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:

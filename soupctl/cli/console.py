@@ -57,6 +57,11 @@ def is_terminal() -> bool:
     return sys.stderr.isatty()
 
 
+def is_silent(quiet: bool, verbose: bool) -> bool:
+    """Whether reports of results are left out: with -q, and without -v if stderr is no terminal."""
+    return quiet or not (verbose or is_terminal())
+
+
 def say(text: str, quiet: bool = False) -> None:
     """Print a message on stderr."""
     if not quiet:

@@ -11,7 +11,7 @@ import typer
 from ..choices import ConvertQuantization, Layout
 from ..frozen import frozen
 from . import options
-from .console import counted, digest_text, is_terminal, put, put_json, say
+from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say
 from .merge_output import SHOWN_NAMES, MergeOptions, error_json, report_error, require_output
 from .option_groups import with_option_groups
 from .preview_report import memory_line, size_lines
@@ -158,7 +158,7 @@ def _report(
         title = f"{output}: {each.name}" if each.name else output
         digests = ", ".join(digest_text(digest, whole=whole) for digest in each.sources)
         line = f"{title}: {counted(each.tensors, 'tensor')}, converted from {digests}"
-        say(line, merge.quiet or not (merge.verbose or is_terminal()))
+        say(line, is_silent(merge.quiet, merge.verbose))
         report_error(output, each.error, merge.quiet)
     if found.left_behind:
         files = counted(len(found.left_behind), "file")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import counted, digest_text, is_terminal, put, put_json, say, size_text
+from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say, size_text
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 from .preview_report import memory_line, size_lines
@@ -78,7 +78,7 @@ def make(opening: AbstractContextManager[DeltaJob], output: str, merge: MergeOpt
             made = verbs.subtract_base(job, force=merge.force, execution=planned)
     for each in made:
         for line in _lines(output, each, verbose=merge.verbose):
-            say(line, merge.quiet or not (merge.verbose or is_terminal()))
+            say(line, is_silent(merge.quiet, merge.verbose))
     if merge.json:
         put_json(_json(output, made))
 

@@ -10,16 +10,13 @@ from . import options
 from .choosing import (
     ScoringOptions,
     SelectionOptions,
-    execution_of,
+    choose,
     planned,
-    report_best,
-    reporter,
+    put_chosen,
     scores_json,
     show_plan,
-    workers_of,
 )
-from .console import put_json, put_lines
-from .merge_output import MergeOptions, made_json, report_made, require_output
+from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
@@ -57,14 +54,7 @@ def greedy(
     if merge.dry_run:
         show_plan(plan, merge)
         return
-    with workers_of(ray) as workers:
-        found = verbs.greedy(
-            request,
-            force=merge.force,
-            execution=execution_of(plan, merge),
-            report=reporter(merge),
-            workers=workers,
-        )
+    found = choose(verbs.greedy, request, plan, ray, merge)
     print_choice(request, found, merge)
 
 
@@ -72,21 +62,9 @@ def print_choice(request: Greedy, found: GreedyChoice, merge: MergeOptions) -> N
     """Print the recipe of the soup, or all that was found as JSON; report the soup on stderr."""
     from .. import verbs
 
-    output, paths = str(request.request.output), [each.name for each in found.contents]
+    paths = [each.name for each in found.contents]
     weights = {place: request.ingredients[place].weight for place in sorted(found.members)}
     members = [paths[place] for place in found.members]
-    report_best(output, found.score, members, len(paths), merge)
-    report_made(output, found.made, verbose=merge.verbose, quiet=merge.quiet or not merge.verbose)
     recipe = list(verbs.chosen_recipe(request.request, found.contents, weights))
-    if not merge.json:
-        put_lines(recipe)
-        return
-    put_json(
-        {
-            **made_json(output, found.made),
-            "score": found.score,
-            "added": members,
-            "singles": scores_json(paths, found.singles),
-            "recipe": "\n".join([*recipe, ""]),
-        }
-    )
+    facts = {"added": members, "singles": scores_json(paths, found.singles)}
+    put_chosen(str(request.request.output), found, members, recipe, facts, merge)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .console import counted, is_terminal, put, put_json, say
+from .console import counted, is_silent, put, put_json, say
 from .merge_output import (
     MergeOptions,
     made_json,
@@ -70,7 +70,7 @@ def make_together(
     with working(rounds, execution, merge) as planned:
         made = verbs.carry_out_together(rounds, force=merge.force, execution=planned)
     _report(rounds, made, merge)
-    silent = merge.quiet or not (merge.verbose or is_terminal())
+    silent = is_silent(merge.quiet, merge.verbose)
     report_bytes(rounds.read + rounds.written, time.monotonic() - started, silent)
     if merge.json:
         outputs = [
@@ -83,7 +83,7 @@ def make_together(
 
 def _report(rounds: Rounds, made: Sequence[Sequence[ComponentResult]], merge: MergeOptions) -> None:
     """Report every soup; companion files, which are the same for all, once."""
-    silent = merge.quiet or not (merge.verbose or is_terminal())
+    silent = is_silent(merge.quiet, merge.verbose)
     for preview, some in zip(rounds.previews, made, strict=True):
         report_made(preview.output, some, verbose=merge.verbose, quiet=silent)
         for each in some:

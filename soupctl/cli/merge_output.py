@@ -15,6 +15,7 @@ from . import options
 from .console import (
     counted,
     digest_text,
+    is_silent,
     is_terminal,
     put,
     put_json,
@@ -139,7 +140,7 @@ def report_result(
 ) -> None:
     """Report a soup on stderr: its digests, the bytes and seconds it took, and remarks."""
     quiet = printing.quiet
-    silent = quiet or not (printing.verbose or is_terminal())
+    silent = is_silent(quiet, printing.verbose)
     report_made(output, made, verbose=printing.verbose, quiet=silent)
     report_bytes(size, seconds, silent)
     for each in made:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from . import options
-from .console import counted, is_terminal, put_json, say
+from .console import counted, is_silent, put_json, say
 from .merge_output import MergeOptions, made_json, report_result
 from .option_groups import with_option_groups
 from .progress import progress
@@ -36,7 +36,7 @@ def make_one_part(request: Request, text: str, output: str, merge: MergeOptions)
             )
             path = verbs.make_part(planned, force=merge.force, execution=limited)
     part = planned.part
-    silent = merge.quiet or not (merge.verbose or is_terminal())
+    silent = is_silent(merge.quiet, merge.verbose)
     say(f"{output}: part {part}, {counted(planned.tensors, 'tensor')}", silent)
     if merge.json:
         facts = {"output": output, "part": [part.number, part.count], "file": str(path)}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..frozen import frozen
 from . import options
-from .console import counted, digest_text, is_terminal, put_json, say
+from .console import counted, digest_text, is_silent, is_terminal, put_json, say
 from .convert import make
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
@@ -17,7 +18,68 @@ from .progress import read_bar
 
 if TYPE_CHECKING:
     from ..ledger.training_record import TrainingRecord
-    from ..verbs import Conversion
+    from ..verbs import Conversion, RecordRequest
+
+
+NEEDED = {
+    "--data": "--data DIR, the folder of its images",
+    "--base": "--base BASE, or the digest that soupctl hash BASE prints",
+    "--steps": "--steps N, the optimizer steps of its training",
+}
+"""What to give for each option that is required."""
+
+
+@frozen
+class TrainingOptions:
+    """The options that say how a checkpoint was trained."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(help="Folder of the images that it was trained on.", metavar="DIR"),
+    ] = None
+    base: Annotated[
+        str | None,
+        typer.Option(help="What training started from: a path or digest.", metavar="BASE"),
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Number of optimizer steps.", metavar="N", min=1)
+    ] = None
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="Program that trained it, such as kohya-25.2.", metavar="NAME"),
+    ] = None
+    ema: Annotated[
+        bool, typer.Option("--ema", help="It has the moving average of the weights.")
+    ] = False
+    caption_column: Annotated[
+        str, typer.Option(help="Field of metadata.jsonl with the captions.", metavar="NAME")
+    ] = "text"
+    variant: options.Variant = None
+    ignore_ledger: Annotated[
+        bool, typer.Option("--ignore-ledger", help="Replace a ledger that it has already.")
+    ] = False
+
+    def request(self, source: str, output: str) -> RecordRequest:
+        """The record to give an input; UsageError without data, base or steps."""
+        from ..verbs import RecordRequest
+
+        if self.data is None or self.base is None or self.steps is None:
+            missing = (
+                "--data" if self.data is None else "--base" if self.base is None else "--steps"
+            )
+            raise UsageError(f"{missing} is required", advice=NEEDED[missing])
+        return RecordRequest(
+            source=options.named(source),
+            output=output,
+            data=Path(options.named(self.data)),
+            base=options.named(self.base),
+            steps=self.steps,
+            trainer=self.trainer,
+            is_average=self.ema,
+            column=self.caption_column,
+            variant=self.variant,
+            ignore_ledger=self.ignore_ledger,
+        )
 
 
 @with_option_groups
@@ -29,32 +91,8 @@ def record(
         ),
     ],
     output: options.Output = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Folder of the images that it was trained on.", metavar="DIR"),
-    ] = None,
-    base: Annotated[
-        str | None,
-        typer.Option(help="What training started from: a path or digest.", metavar="BASE"),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Number of optimizer steps.", metavar="N", min=1)
-    ] = None,
-    trainer: Annotated[
-        str | None,
-        typer.Option(help="Program that trained it, such as kohya-25.2.", metavar="NAME"),
-    ] = None,
-    ema: Annotated[
-        bool, typer.Option("--ema", help="It has the moving average of the weights.")
-    ] = False,
-    caption_column: Annotated[
-        str, typer.Option(help="Field of metadata.jsonl with the captions.", metavar="NAME")
-    ] = "text",
-    variant: options.Variant = None,
-    ignore_ledger: Annotated[
-        bool, typer.Option("--ignore-ledger", help="Replace a ledger that it has already.")
-    ] = False,
     *,
+    trained: TrainingOptions,
     merge: MergeOptions,
 ) -> None:
     """Record what a checkpoint of another trainer was trained on.
@@ -66,33 +104,11 @@ def record(
     Example: soupctl record kohya.st -o cats.st --data cats --base base.st --steps 500
     """
     output = require_output(output, merge)
-    if data is None or base is None or steps is None:
-        missing = "--data" if data is None else "--base" if base is None else "--steps"
-        raise UsageError(f"{missing} is required", advice=NEEDED[missing])
+    request = trained.request(source, output)
     from .. import verbs
 
-    asked = verbs.RecordRequest(
-        source=options.named(source),
-        output=output,
-        data=Path(options.named(data)),
-        base=options.named(base),
-        steps=steps,
-        trainer=trainer,
-        is_average=ema,
-        column=caption_column,
-        variant=variant,
-        ignore_ledger=ignore_ledger,
-    )
     with read_bar(merge.quiet):
-        make(verbs.open_record(asked), output, merge, lambda job: _report(output, job, merge))
-
-
-NEEDED = {
-    "--data": "--data DIR, the folder of its images",
-    "--base": "--base BASE, or the digest that soupctl hash BASE prints",
-    "--steps": "--steps N, the optimizer steps of its training",
-}
-"""What to give for each option that is required."""
+        make(verbs.open_record(request), output, merge, lambda job: _report(output, job, merge))
 
 
 def _report(output: str, job: Conversion, merge: MergeOptions) -> None:
@@ -106,7 +122,7 @@ def _report(output: str, job: Conversion, merge: MergeOptions) -> None:
         title = f"{output}: {name}" if name else output
         data = f"{each.data_name} ({digest_text(each.data, whole=whole)})"
         trained = f"{counted(each.steps, 'step')} on {counted(each.samples, 'image')} of {data}"
-        silent = merge.quiet or not (merge.verbose or is_terminal())
+        silent = is_silent(merge.quiet, merge.verbose)
         say(f"{title}: {trained}, from {digest_text(each.base, whole=whole)}", silent)
     if merge.json:
         components = [{"name": name, "training": _json(each)} for name, each in found]

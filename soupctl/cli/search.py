@@ -12,15 +12,12 @@ from . import options
 from .choosing import (
     ScoringOptions,
     SelectionOptions,
-    execution_of,
+    choose,
     planned,
-    report_best,
-    reporter,
+    put_chosen,
     show_plan,
-    workers_of,
 )
-from .console import put_json, put_lines
-from .merge_output import MergeOptions, made_json, report_made, require_output
+from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 
 if TYPE_CHECKING:
@@ -85,14 +82,7 @@ def search(
     if merge.dry_run:
         show_plan(plan, merge)
         return
-    with workers_of(ray) as workers:
-        found = verbs.search(
-            request,
-            force=merge.force,
-            execution=execution_of(plan, merge),
-            report=reporter(merge),
-            workers=workers,
-        )
+    found = choose(verbs.search, request, plan, ray, merge)
     print_found(request, found, merge)
 
 
@@ -100,21 +90,10 @@ def print_found(request: WeightSearch, found: FoundWeights, merge: MergeOptions)
     """Print the recipe of the soup, or all that was found as JSON; report the soup on stderr."""
     from .. import verbs
 
-    output, paths = str(request.request.output), [each.name for each in found.contents]
     used = found.point.used
-    report_best(output, found.score, [paths[n] for n in used], len(paths), merge)
-    report_made(output, found.made, verbose=merge.verbose, quiet=merge.quiet or not merge.verbose)
-    weights = {n: found.point.default[n] for n in used}
-    blocks = [(glob, [row[n] for n in used]) for glob, row in found.point.blocks]
+    members = [found.contents[place].name for place in used]
+    weights = {place: found.point.default[place] for place in used}
+    blocks = [(glob, [row[place] for place in used]) for glob, row in found.point.blocks]
     recipe = list(verbs.chosen_recipe(request.request, found.contents, weights, blocks))
-    if not merge.json:
-        put_lines(recipe)
-        return
-    put_json(
-        {
-            **made_json(output, found.made),
-            "score": found.score,
-            "uniform": found.uniform,
-            "recipe": "\n".join([*recipe, ""]),
-        }
-    )
+    facts = {"uniform": found.uniform}
+    put_chosen(str(request.request.output), found, members, recipe, facts, merge)
