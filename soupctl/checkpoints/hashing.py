@@ -246,7 +246,6 @@ def check_digests(
     """A verdict for each line `DIGEST  PATH` of a list such as `soupctl hash` prints.
 
     `digest_other` gives the digest of a path that is not a checkpoint, and None for a checkpoint.
-
     In a line that begins with a backslash, the path is escaped as `lists.escape` does.
     Raises InputError naming `source` for a malformed line; an unreadable path is a verdict.
     """

@@ -47,6 +47,8 @@ class InputSpec:
     """The timesteps to train on."""
     buckets: tuple[tuple[Size, ...], ...] = ()
     """Sizes of images of several shapes, by resolution; none if all images are square."""
+    is_flow: bool = False
+    """Whether timesteps are drawn as in flow matching."""
 
     def size_of(self, sample: Sample) -> Size:
         """Width and height in pixels that an image is scaled and cropped to."""
@@ -59,9 +61,6 @@ class InputSpec:
         channels, height, _ = self.shape
         scale = self.resolution // height
         return channels, size[1] // scale, size[0] // scale
-
-    is_flow: bool = False
-    """Whether they are drawn as in flow matching."""
 
 
 @dataclass(frozen=True, slots=True)
