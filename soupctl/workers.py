@@ -10,6 +10,8 @@ import os
 import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import field, replace
 from itertools import accumulate, chain, islice
 from threading import Event, local
@@ -177,6 +179,28 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+_IS_NEEDED: ContextVar[Callable[[], bool]] = ContextVar("is_needed", default=lambda: True)
+
+
+@contextmanager
+def needed_while(is_needed: Callable[[], bool]) -> Iterator[None]:
+    """Within the block, `require_needed` raises in this thread once `is_needed` is false."""
+    token = _IS_NEEDED.set(is_needed)
+    try:
+        yield
+    finally:
+        _IS_NEEDED.reset(token)
+
+
+def require_needed() -> None:
+    """Raise CancelledError if nobody needs any more what this thread waits for."""
+    if not _IS_NEEDED.get()():
+        # imported late, because small files are read without threads
+        from concurrent.futures import CancelledError  # noqa: PLC0415
+
+        raise CancelledError
+
+
 def run_in_order(
     run: Callable[[Task, Advance], Result], tasks: Iterable[Task], execution: ExecutionOptions
 ) -> Iterator[Result]:
@@ -209,11 +233,15 @@ def _run_on_threads(
             raise CancelledError
         progress(size)
 
+    def run_while_needed(task: Task, advance: Advance) -> Result:
+        with needed_while(lambda: not stopped.is_set()):
+            return run(task, advance)
+
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="soupctl") as pool:
         try:
             for task in tasks:
-                waiting.append(_submit(pool, run, task, advance))
+                waiting.append(_submit(pool, run_while_needed, task, advance))
                 # a bounded queue, so that neither tasks nor results pile up behind one large task
                 if len(waiting) > (TASKS_A_THREAD - 1) * threads:
                     yield waiting.popleft().result()

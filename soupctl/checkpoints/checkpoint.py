@@ -11,12 +11,16 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ..errors import as_shown
 from ..format.header import Tensor
+from ..storage.elsewhere import elsewhere
 from .layout import Component
 from .safetensors import SafetensorsFile, StoredTensor, open_safetensors
+
+if TYPE_CHECKING:
+    from .remote.read_ahead import ReadOrder
 
 
 class Checkpoint:
@@ -131,14 +135,25 @@ def open_checkpoint(component: Component) -> Checkpoint:
 
     Raises InputError if a file is malformed.
     """
+    order = _read_order(component)
     with ExitStack() as stack:
         files = tuple(
-            stack.enter_context(open_safetensors(path, _shown(component, index)))
+            stack.enter_context(open_safetensors(path, _shown(component, index), order))
             for index, path in enumerate(component.files)
         )
         checkpoint = Checkpoint(component, files)
         stack.pop_all()
         return checkpoint
+
+
+def _read_order(component: Component) -> ReadOrder | None:
+    """The order in which shards on a server are read; None for files on this disk."""
+    if all(elsewhere(path) is None for path in component.files):
+        return None
+    # imported late, because most files are on disk
+    from .remote.read_ahead import ReadOrder  # noqa: PLC0415
+
+    return ReadOrder()
 
 
 def _shown(component: Component, index: int) -> str:

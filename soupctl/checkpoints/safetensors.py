@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ..errors import InputError, OutputError
 from ..format.header import Header, Tensor, header_size, parse_header
@@ -24,6 +24,9 @@ from ..storage.place import refusing
 from ..storage.reader import FileReader
 from ..storage.regular import open_regular, read_at, reading
 from ..workers import Scratch
+
+if TYPE_CHECKING:
+    from .remote.read_ahead import ReadOrder
 
 # enough to recognise other formats; less than the shortest header with a tensor
 FOREIGN = 64
@@ -125,22 +128,24 @@ class SafetensorsFile:
         self.close()
 
 
-def open_safetensors(path: Path, label: str | None = None) -> SafetensorsFile:
+def open_safetensors(
+    path: Path, label: str | None = None, order: ReadOrder | None = None
+) -> SafetensorsFile:
     """The file at `path`, validated; of its data nothing is read yet.
 
-    Messages call the file `label`, its path by default. Raises InputError if the file is unreadable
-    or malformed.
+    Messages call the file `label`, its path by default. Files on servers that are read together
+    share an `order`. Raises InputError if the file is unreadable or malformed.
     """
     label = str(path) if label is None else label
     if (remote := elsewhere(path)) is not None:
-        return _opened_elsewhere(remote, path)
+        return _opened_elsewhere(remote, path, order)
     with open_regular(path, label) as (fd, state):
         header = _read_header(fd, state.st_size, label)
         reader = FileReader.of_open(fd, path, label)
         return SafetensorsFile(path, label, header, reader.identity, reader)
 
 
-def _opened_elsewhere(file: FileElsewhere, path: Path) -> SafetensorsFile:
+def _opened_elsewhere(file: FileElsewhere, path: Path, order: ReadOrder | None) -> SafetensorsFile:
     """A file on a server, its header read and validated."""
     # imported late, because most files are on disk
     from .remote.read_ahead import RangeReader, Version  # noqa: PLC0415
@@ -154,10 +159,10 @@ def _opened_elsewhere(file: FileElsewhere, path: Path) -> SafetensorsFile:
     except InputError:
         _refuse_foreign(first[:FOREIGN], label)
         raise
-    start = header.data_start
-    in_order = sorted(header.tensors, key=lambda tensor: tensor.name)
-    spans = ((start + tensor.start, start + tensor.stop) for tensor in in_order)
-    return SafetensorsFile(path, label, header, Version(file), RangeReader(file, spans))
+    begin = header.data_start
+    spans = {each.name: (begin + each.start, begin + each.stop) for each in header.tensors}
+    reader = RangeReader(file, spans, order, first if len(first) > begin else b"")
+    return SafetensorsFile(path, label, header, Version(file), reader)
 
 
 def read_header(path: Path, label: str | None = None) -> Header:

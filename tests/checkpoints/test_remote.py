@@ -15,6 +15,7 @@ from remote_models import FIRST, PLACES, A, B, average, local_root, model, place
 from safetensors.numpy import save
 
 from soupctl import verbs
+from soupctl.checkpoints.remote import read_ahead
 from soupctl.errors import InputError, OutputError
 from soupctl.verbs import Request
 
@@ -115,3 +116,26 @@ def test_file_in_the_hub_cache_is_not_fetched(server: Loopback, tmp_path: Path) 
     assert average(server, "hub", tmp_path) == root
     assert server.sent < 2000
     assert not [each for each in server.requests if "bytes=" in each]
+
+
+def test_every_byte_of_shards_is_fetched_once(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "LARGEST_BLOCK", 4 << 20)
+    random, sizes = np.random.default_rng(1), 0
+    for name in "xy":
+        layers = {f"t.{n}": random.standard_normal(30_000, dtype=np.float32) for n in range(24)}
+        shards = {each: f"model-{int(each[2:]) // 2:02}.safetensors" for each in layers}
+        files = {
+            file: save({each: layers[each] for each in layers if shards[each] == file})
+            for file in shards.values()
+        }
+        sizes += sum(map(len, files.values()))
+        index = json.dumps({"metadata": {}, "weight_map": shards}).encode()
+        server.commit(f"org/{name}", FIRST, {"model.safetensors.index.json": index, **files})
+    verbs.average(Request(["hf://org/x", "hf://org/y"], tmp_path / "soup"))
+    ranges = [each for each in server.requests if "model-" in each]
+    asked = [[*map(int, each.rpartition("bytes=")[2].split("-"))] for each in ranges]
+    # the first bytes with the header, and all that follow them
+    assert sum(last + 1 - first for first, last in asked) == sizes
+    assert len(asked) == 2 * 24

@@ -1,38 +1,38 @@
-"""Reading tensors of a file elsewhere in the order of their names, ahead of need.
+"""Reading tensors of files elsewhere in the order of their names, ahead of need.
 
-Rule 1: only bytes of tensors are read, in blocks that tensors next to each other share.
-Rule 2: blocks are read several at once, and held until all their bytes were used; what all readers
-together hold is bounded.
+Rule 1: only bytes of tensors are read, in blocks that tensors next to each other share, and each
+once, if tensors are read in order.
+Rule 2: blocks are read several at once, in the order in which a checkpoint is read, whatever files
+it is in; where room is short, in smaller pieces.
 Rule 3: a read out of order is right, only slower: no read waits for another to be used.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from threading import Lock
+from operator import itemgetter
 
 from ...errors import OutputError
 from ...storage.elsewhere import FileElsewhere
-from ...workers import MOST_THREADS, available_cores
+from ...workers import needed_while, require_needed
+from .blocks import Span, blocks
+from .room import A_REQUEST, AN_ORDER, ROOM, HeldPiece
 
 LARGEST_BLOCK = 4 << 20
-SMALLEST_BLOCK = 64 << 10
-MOST_HELD = 64 << 20
-"""Bytes that all readers together hold, unless there are hundreds."""
-AHEAD = 4
-"""Blocks that a reader asks for ahead of the one that is used."""
-MOST_BEGUN = 4
-"""Blocks of which some tensors were used and others not, as where those of a dtype lie together."""
+"""Bytes of a block, and the most of one request."""
+SMALLEST_BLOCK = 256 << 10
+"""The most that is asked for at once where no room is left."""
+AT_FIRST = 8
+"""The first request for one of n checkpoints takes one part in this times n of all room."""
+AHEAD = 16
+"""Blocks that are looked at to be asked for ahead of the one that is needed."""
 AT_ONCE = 8
 """Requests at one time."""
-
-Span = tuple[int, int]
-_READERS: list[int] = [0]
-"""How many readers are open."""
+MOMENT = 0.2
+"""Seconds after which it is looked whether a range is still needed."""
 
 
 @cache
@@ -57,23 +57,144 @@ class Version:
         return self._file.is_unchanged()
 
 
+class RangeBlock:
+    """A part of a file that is asked for at once, or in pieces where room is short."""
+
+    __slots__ = ("_missing", "_reader", "pieces", "place", "start", "stop")
+
+    def __init__(self, reader: RangeReader, start: int, stop: int) -> None:
+        self._reader = reader
+        self.start, self.stop = start, stop
+        self.place = 0
+        """Its place in the order of reading."""
+        self.pieces: tuple[HeldPiece, ...] = ()
+        """What is held of it."""
+        self._missing: tuple[Span, ...] | None = None
+
+    @property
+    def used(self) -> int:
+        """Bytes of its checkpoint that were used."""
+        return self._reader.order.used
+
+    @property
+    def missing(self) -> tuple[Span, ...]:
+        """What was not asked for so far, or was let go and is needed again."""
+        return ((self.start, self.stop),) if self._missing is None else self._missing
+
+    def held(self, offset: int) -> HeldPiece | None:
+        """The piece that holds a byte."""
+        return next((each for each in self.pieces if each.start <= offset < each.stop), None)
+
+    def missing_at(self, offset: int) -> Span:
+        """What is missing around a byte that is not held."""
+        for start, stop in self.missing:
+            if start <= offset < stop:
+                return start, stop
+        # it was used or let go, and is needed again, probably with what follows
+        starts = [each.start for each in self.pieces] + [start for start, _ in self.missing]
+        again = offset, min((start for start in starts if start > offset), default=self.stop)
+        self._missing = (*self.missing, again)
+        return again
+
+    def ask(self, start: int, stop: int, is_ahead: bool) -> HeldPiece:
+        """Ask for a missing range."""
+        halves = [half for a, b in self.missing for half in ((a, min(b, start)), (max(a, stop), b))]
+        self._missing = tuple((a, b) for a, b in halves if a < b)
+        future = _pool().submit(self._reader.fetch, start, stop)
+        piece = HeldPiece(self, start, stop, future, is_ahead)
+        self.pieces = (*self.pieces, piece)
+        self._reader.order.ahead += piece.size * is_ahead
+        ROOM.add(piece)
+        return piece
+
+    def lose(self, piece: HeldPiece) -> None:
+        """Let go of a piece, which is asked for again only if it is needed."""
+        self.pieces = tuple(each for each in self.pieces if each is not piece)
+        self._reader.order.ahead -= piece.size * piece.is_ahead
+
+
+class ReadOrder:
+    """The order in which the files of one checkpoint are read, and how far that has got."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+        """Bytes that were asked for, and not needed so far."""
+        self.used = 0
+        """Bytes that were used."""
+        self._readers: list[RangeReader] = []
+        self._open = 0
+        self._blocks: list[RangeBlock] | None = None
+
+    def add(self, reader: RangeReader) -> None:
+        """Read a file with the others; all are added before the first is read."""
+        self._readers.append(reader)
+        ROOM.orders += not self._open
+        self._open += 1
+
+    def close_one(self) -> None:
+        """Note that a file was closed."""
+        self._open -= 1
+        ROOM.orders -= not self._open
+
+    def divide(self) -> None:
+        """Divide all files into blocks, in the order of the names of the tensors in them."""
+        if self._blocks is not None:
+            return
+        begun = [pair for reader in self._readers for pair in reader.divided()]
+        # the blocks of one file stay in their order, which is that of names
+        begun.sort(key=itemgetter(0))
+        self._blocks = [block for _, block in begun]
+        for place, block in enumerate(self._blocks):
+            block.place = place
+
+    def most(self) -> int:
+        """The most bytes of the next request."""
+        return min(LARGEST_BLOCK, ROOM.left // A_REQUEST, max(SMALLEST_BLOCK, self._trusted))
+
+    @property
+    def _trusted(self) -> int:
+        """Bytes that are likely to be used: more, the more were used before."""
+        return ROOM.size // (AT_FIRST * max(1, ROOM.orders)) + self.used
+
+    def ask_ahead(self, place: int) -> None:
+        """Ask for what follows a place in the order, as far as there is room."""
+        assert self._blocks is not None
+        for block in self._blocks[place : place + AHEAD]:
+            for start, stop in block.missing:
+                at = start
+                while at < stop:
+                    size = min(stop - at, self.most())
+                    most = min(ROOM.left // AN_ORDER, 2 * self._trusted)
+                    if size < min(stop - at, SMALLEST_BLOCK) or self.ahead + size > most:
+                        return
+                    block.ask(at, at + size, is_ahead=True)
+                    at += size
+
+
 class RangeReader:
     """Reads parts of one file, from several threads at once, until it is closed."""
 
-    def __init__(self, file: FileElsewhere, spans: Iterable[Span]) -> None:
-        """`spans` are the bytes that will be read, in that order."""
-        self._file = file
+    def __init__(
+        self,
+        file: FileElsewhere,
+        spans: Mapping[str, Span],
+        order: ReadOrder | None = None,
+        first: bytes = b"",
+    ) -> None:
+        """Reader of the tensors that lie at `spans`, which are read in the order of their names.
+
+        `order` is shared by the files of one checkpoint; `first` is what was read of the file.
+        """
+        self.file = file
         self.identity = None
-        self._spans = tuple(spans)
-        self._blocks: list[Span] = []
-        self._by_start: list[int] = []
+        self.order = ReadOrder() if order is None else order
+        self._spans = spans
+        self._blocks: list[RangeBlock] = []
         self._starts: list[int] = []
-        self._left: list[int] = []
-        """Bytes of each block that were not used."""
-        self._held: OrderedDict[int, Future[bytes]] = OrderedDict()
-        self._lock = Lock()
         self._is_closed = False
-        _READERS[0] += 1
+        with ROOM.lock:
+            self._first = first if ROOM.keep(len(first)) else b""
+            self.order.add(self)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` with the bytes at `offset`.
@@ -85,133 +206,84 @@ class RangeReader:
             raise ValueError("the file is closed")
         filled = 0
         while filled < len(buffer):
-            number = self._block_at(offset + filled)
-            start, stop = self._blocks[number]
-            skip = offset + filled - start
-            size = min(stop - start - skip, len(buffer) - filled)
-            data = self._data(number)
-            buffer[filled : filled + size] = memoryview(data)[skip : skip + size]
-            self._use(number, size)
-            filled += size
+            filled += self._read_some(buffer[filled:], offset + filled)
 
-    def _block_at(self, offset: int) -> int:
-        """The number of the block that holds a byte."""
-        with self._lock:
-            if not self._blocks:
-                self._divide()
-        place = bisect_right(self._starts, offset) - 1
-        number = self._by_start[max(place, 0)]
-        start, stop = self._blocks[number]
-        if not start <= offset < stop:
-            raise OutputError("changed while it was read", path=self._file.address)
-        return number
-
-    def _divide(self) -> None:
-        """Divide the spans into blocks, when it is known how many files are read."""
-        self._most = AHEAD + min(MOST_THREADS, available_cores()) + MOST_BEGUN
-        share = MOST_HELD // (max(1, _READERS[0]) * self._most)
-        size = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, share))
-        self._blocks = blocks(self._spans, size)
-        self._left = [stop - start for start, stop in self._blocks]
-        self._by_start = sorted(range(len(self._blocks)), key=lambda n: self._blocks[n][0])
-        self._starts = [self._blocks[n][0] for n in self._by_start]
-
-    def _data(self, number: int) -> bytes:
-        """The bytes of a block; the next ones are asked for."""
-        with self._lock:
-            if number not in self._held and not self._left[number]:
-                start, stop = self._blocks[number]
-                self._left[number] = stop - start
-            for each in range(number, min(number + AHEAD + 1, len(self._blocks))):
-                if each not in self._held and self._left[each]:
-                    self._held[each] = _pool().submit(self._file.read, *self._blocks[each])
-            self._held.move_to_end(number)
-            future = self._held[number]
-            self._release(number)
+    def _read_some(self, buffer: memoryview, offset: int) -> int:
+        """Fill the beginning of `buffer`, and return how much of it."""
+        if offset < len(self._first):
+            size = min(len(self._first) - offset, len(buffer))
+            buffer[:size] = memoryview(self._first)[offset:][:size]
+            return size
+        with ROOM.lock:
+            piece = self._piece_at(offset, len(buffer))
+        while not piece.future.done():
+            require_needed()
+            wait((piece.future,), MOMENT)
         try:
-            return future.result()
+            data = piece.future.result()
         except BaseException:
-            with self._lock:
-                self._held.pop(number, None)
+            with ROOM.lock:
+                ROOM.drop(piece)
             raise
+        size = min(piece.stop - offset, len(buffer))
+        buffer[:size] = memoryview(data)[offset - piece.start :][:size]
+        with ROOM.lock:
+            self.order.used += size
+            ROOM.use(piece, size)
+        return size
 
-    def _release(self, number: int) -> None:
-        """Let go of the blocks unused for the longest, where too many are held."""
-        for each in [*self._held]:
-            if len(self._held) <= self._most:
-                return
-            if not number <= each <= number + AHEAD:
-                self._held.pop(each)
+    def _piece_at(self, offset: int, needed: int) -> HeldPiece:
+        """The piece that holds a byte, asked for if it is not held; what follows is, too."""
+        self.order.divide()
+        place = bisect_right(self._starts, offset) - 1
+        if place < 0 or offset >= self._blocks[place].stop:
+            raise OutputError("changed while it was read", path=self.file.address)
+        block = self._blocks[place]
+        piece = block.held(offset) or self._asked(block, offset, needed)
+        self.order.ahead -= piece.size * piece.is_ahead
+        ROOM.need(piece)
+        self.order.ask_ahead(block.place)
+        return piece
 
-    def _use(self, number: int, size: int) -> None:
-        """Let go of a block once all of it was used."""
-        with self._lock:
-            self._left[number] = max(0, self._left[number] - size)
-            if not self._left[number]:
-                self._held.pop(number, None)
+    def _asked(self, block: RangeBlock, offset: int, needed: int) -> HeldPiece:
+        """The piece from a byte on that is not held, or from what is missing before it on."""
+        ROOM.make_room()
+        start, stop = block.missing_at(offset)
+        needed = min(needed, stop - offset, SMALLEST_BLOCK)
+        size = max(needed, self.order.most())
+        at = start if offset + needed - start <= size else offset
+        return block.ask(at, min(stop, at + size), is_ahead=False)
+
+    def fetch(self, start: int, stop: int) -> bytes:
+        """The bytes of a range, while the file is open; the errors of `read_into`."""
+        with needed_while(lambda: not self._is_closed):
+            return self.file.read(start, stop)
+
+    def divided(self) -> list[tuple[str, RangeBlock]]:
+        """Its blocks in the order of reading, each with the name of the tensor that begins it."""
+        names = sorted(self._spans)
+        begin = len(self._first)
+        # what was read already is not asked for again
+        every = (self._spans[name] for name in names)
+        spans = [(max(begin, start), max(begin, stop)) for start, stop in every]
+        begun = [
+            (names[number], RangeBlock(self, *span))
+            for number, span in blocks(spans, LARGEST_BLOCK)
+        ]
+        self._blocks = sorted((block for _, block in begun), key=lambda block: block.start)
+        self._starts = [block.start for block in self._blocks]
+        self._spans = {}
+        return begun
 
     def close(self) -> None:
-        """Let go of all blocks; nothing can be read any more."""
-        if not self._is_closed:
+        """Let go of all that is held; nothing can be read any more."""
+        with ROOM.lock:
+            if self._is_closed:
+                return
             self._is_closed = True
-            _READERS[0] -= 1
-        with self._lock:
-            for future in self._held.values():
-                future.cancel()
-            self._held.clear()
-
-
-def blocks(spans: Sequence[Span], size: int) -> list[Span]:
-    """Blocks of at most `size` bytes that hold the spans, in the order in which they are begun.
-
-    They follow the file, where few of them are begun at one time if the spans are read in order;
-    else each holds one span, or a part, or several that follow each other in that order too.
-    """
-    by_place = list(pieces(sorted(spans), size))
-    order = _order(by_place, spans)
-    if order is not None:
-        return [by_place[number] for number in order]
-    return list(pieces(spans, size))
-
-
-def _order(every: Sequence[Span], spans: Sequence[Span]) -> list[int] | None:
-    """The blocks in the order in which they are begun; None if many are begun at one time."""
-    starts = [start for start, _ in every]
-    left = [stop - start for start, stop in every]
-    order: list[int] = []
-    begun = 0
-    for start, stop in spans:
-        at, number = start, max(0, bisect_right(starts, start) - 1)
-        while at < stop:
-            if left[number] == every[number][1] - every[number][0]:
-                order.append(number)
-                begun += 1
-            used = min(stop, every[number][1]) - at
-            left[number] -= used
-            begun -= not left[number]
-            at, number = at + used, number + 1
-        if begun > MOST_BEGUN:
-            return None
-    return order
-
-
-def pieces(spans: Iterable[Span], size: int) -> Iterator[Span]:
-    """The spans, joined where one begins at the other's end, in pieces of at most `size` bytes."""
-    for start, stop in joined(spans):
-        yield from ((at, min(at + size, stop)) for at in range(start, stop, size))
-
-
-def joined(spans: Iterable[Span]) -> Iterator[Span]:
-    """The spans in order, joined where one begins at the other's end; empty ones are left out."""
-    last: Span | None = None
-    for start, stop in spans:
-        if start == stop:
-            continue
-        if last is not None and last[1] == start:
-            last = (last[0], stop)
-            continue
-        if last is not None:
-            yield last
-        last = (start, stop)
-    if last is not None:
-        yield last
+            self.order.close_one()
+            ROOM.free(len(self._first))
+            self._first = b""
+            for piece in [piece for block in self._blocks for piece in block.pieces]:
+                piece.future.cancel()
+                ROOM.drop(piece)
