@@ -52,8 +52,19 @@ class Loopback:
         self.branches: dict[str, str] = {}
         """The commit of `owner/name@main`."""
         self.gated: set[str] = set()
+        self.leads_to: str | None = None
+        """The server that sends the files of repositories, at signed addresses."""
+        self.names_content = True
+        """Whether repositories name the content of files that another server sends."""
+        self.hub_faults: deque[str] = deque()
+        """Answers to the next requests for files of repositories, as in `faults`."""
+        self.expires: deque[int] = deque()
+        """Statuses of the answers to the next requests at signed addresses."""
+        self.etags = ""
+        """What precedes the name of each version."""
         self.faults: deque[str] = deque()
-        """`500`, `cut`, `short` or `slow`, for the next requests with a range of some length."""
+        """`500`, `cut`, `short` or `slow`, for the next requests with a range of some length; or a
+        status with a header, such as `429 Retry-After: 5`."""
         self.lies: dict[str, str] = {}
         """Headers of answers with a range that are not true; `{range}` and `{size}` are."""
         self.repository_lies: dict[str, object] = {}
@@ -250,7 +261,23 @@ class Answers(BaseHTTPRequestHandler):
             self._send(403, b"", {"X-Error-Code": "GatedRepo"})
         else:
             commit = self.state.branches.get(f"{repository}@{revision}", revision)
-            self._file(f"{repository}@{commit}/{name}", {"X-Repo-Commit": commit})
+            path, headers = f"{repository}@{commit}/{name}", {"X-Repo-Commit": commit}
+            if self.state.hub_faults:
+                self._refuse(self.state.hub_faults.popleft())
+            elif self.state.leads_to is None:
+                self._file(path, headers)
+            else:
+                headers["Location"] = f"{self.state.leads_to}/{path}?signature=hidden"
+                if self.state.names_content:
+                    content = sha256(self.state.files.get(path, b"")).hexdigest()
+                    headers["X-Linked-ETag"] = f'"{content}"'
+                self._send(302, b"", headers)
+
+    def _refuse(self, fault: str) -> None:
+        """Send a status with a header."""
+        status, _, header = fault.partition(" ")
+        name, _, value = header.partition(": ")
+        self._send(int(status), b"", {name: value})
 
     def _list(self, bucket: str, prefix: str) -> None:
         keys = [key.removeprefix(f"{bucket}/") for key in sorted(self.state.files)]
@@ -276,6 +303,12 @@ class Answers(BaseHTTPRequestHandler):
         fault = self.state.faults.popleft() if is_data and self.state.faults else None
         if is_data and self.state.on_range is not None:
             self.state.on_range(path)
+        if self.state.expires and "signature=" in self.path:
+            self._send(self.state.expires.popleft(), b"")
+            return
+        if fault is not None and " " in fault:
+            self._refuse(fault)
+            return
         data = self.state.files.get(path)
         if data is None:
             self._send(404, b"")
@@ -283,7 +316,8 @@ class Answers(BaseHTTPRequestHandler):
         if fault == "500":
             self._send(500, b"a fault")
             return
-        headers = {"ETag": f'"{etag(data)}"', "Accept-Ranges": "bytes", **(more or {})}
+        version = f'"{self.state.etags}{etag(data)}"'
+        headers = {"ETag": version, "Accept-Ranges": "bytes", **(more or {})}
         headers["Last-Modified"] = "Thu, 01 Jan 2026 00:00:00 GMT"
         if found is None:
             self._send(200, data, headers, fault)

@@ -42,7 +42,11 @@ def progress(total: int, quiet: bool) -> Iterator[BytesBar]:
     `total` are the bytes to be done as far as they are known, which `expect` adds to. Notices of
     the library, such as that kernels are compiled, are shown above the bar.
     """
-    if quiet or not is_terminal():
+    if quiet:
+        with _notices(lambda text: None):
+            yield BytesBar()
+        return
+    if not is_terminal():
         yield BytesBar()
         return
     from rich.console import Console

@@ -1,6 +1,7 @@
 """Requests to servers: what is tried again, and what a failure means.
 
-Rule 1: a fault that may pass is tried again after a wait that doubles; a refusal is final.
+Rule 1: a fault that may pass is tried again after a wait that doubles, or that the server names; a
+refusal is final.
 Rule 2: messages name the address as it may be shown, and nothing of the library's own text, which
 may hold a signed address.
 """
@@ -8,13 +9,13 @@ may hold a signed address.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from random import uniform
 from typing import Any, TypeVar
 
 from ...errors import InputError, LimitError, OutputError
 from ...frozen import frozen
+from .waits import pause, pause_as_told, told_wait
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ WRITING = Purpose("written", OutputError, "there is no such bucket", "make a fil
 ATTEMPTS = 5
 WAIT = 0.25
 """Seconds before the second attempt, about; each later wait is twice as long."""
+PATIENCE = 600.0
+"""Seconds in all that a request waits because servers say so, as when a limit is reached."""
 LONGEST = 300.0
 """Seconds that a request may take with its whole answer, however steadily bytes arrive."""
 LIBRARIES = {
@@ -73,7 +76,7 @@ def attempted(label: str, request: Callable[[], T], purpose: Purpose = READING) 
     Raises the purpose's error for an absent or forbidden place, or a server that keeps failing,
     OutputError for a file that has changed.
     """
-    wait = WAIT
+    wait, patience = WAIT, PATIENCE
     for left in reversed(range(ATTEMPTS)):
         try:
             return request()
@@ -89,7 +92,15 @@ def attempted(label: str, request: Callable[[], T], purpose: Purpose = READING) 
             if not left:
                 what = f"cannot be {purpose.done}: {_reason(error)}, {ATTEMPTS} times"
                 raise purpose.error(what, path=label, advice="try again later") from None
-        time.sleep(wait * uniform(0.5, 1.5))  # noqa: S311
+            told = told_wait(status_of(error), _answer_of(error))
+            if told is not None and told > patience:
+                what = f"cannot be {purpose.done}: the server allows no requests for {told:.0f} s"
+                raise purpose.error(what, path=label, advice="try again later") from None
+        if told is None:
+            pause(wait * uniform(0.5, 1.5))  # noqa: S311
+        else:
+            patience -= told
+            pause_as_told(max(told, wait), label)
         wait *= 2
     raise AssertionError
 
@@ -125,11 +136,16 @@ def _refusal(error: Exception, label: str, purpose: Purpose) -> InputError | Out
 
 def status_of(error: Exception) -> int | None:
     """The HTTP status that an error, or its cause, is about; None if there is none."""
-    answer: Any = getattr(error, "response", getattr(error.__cause__, "response", None))
+    answer = _answer_of(error)
     status = getattr(answer, "status_code", None)
     if status is None and isinstance(answer, dict):
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status if isinstance(status, int) else None
+
+
+def _answer_of(error: Exception) -> Any:
+    """The answer that an error, or its cause, is about; None if there is none."""
+    return getattr(error, "response", getattr(error.__cause__, "response", None))
 
 
 def _reason(error: Exception) -> str:

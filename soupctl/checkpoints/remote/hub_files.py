@@ -15,7 +15,8 @@ from ...format.index import is_inside
 from .address import Address, HubAddress, hub_address
 from .attempts import READING, Purpose, RefusedError, attempted, require_extra
 from .listing import RemoteFiles
-from .web import WebFile
+from .redirects import HubTarget
+from .web import PLAIN, WebFile
 
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 LONE = re.compile(r"[\ud800-\udfff]")
@@ -36,7 +37,7 @@ def hub_listing(address: Address) -> RemoteFiles:
     require_online(place)
     commit, sizes = attempted(place.shown, lambda: repository_at(place))
     pinned = replace(place, revision=commit)
-    headers = {**build_hf_headers(), "accept-encoding": "identity"}
+    headers = {**build_hf_headers(), **PLAIN}
     files: dict[str, WebFile] = {}
     cached: dict[str, Path] = {}
     for path, size in sizes.items():
@@ -46,7 +47,7 @@ def hub_listing(address: Address) -> RemoteFiles:
         shown = replace(place, inside=path).shown
         hint = replace(pinned, inside=path).shown
         url = hf_hub_url(place.repository, path, revision=commit)
-        files[name] = WebFile(url, shown, hint, size, None, headers)
+        files[name] = WebFile(url, shown, hint, size, None, headers, HubTarget(commit))
         found = try_to_load_from_cache(place.repository, path, revision=commit)
         if isinstance(found, str):
             cached[name] = Path(found)

@@ -12,15 +12,17 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path, PurePosixPath
-from threading import Lock
+from threading import Event, Lock
 
 from ...errors import InputError, show_as
 from ...format.index import is_inside, parse_index
 from ...storage.elsewhere import FileElsewhere, hint_from_now, stand_for
 from ...storage.place import refusing
+from ...workers import needed_while
 from ..config_files import is_copied, is_index, is_weights
 from .address import Address
 from .listing import RemoteFiles
@@ -103,7 +105,7 @@ def _built(listing: RemoteFiles) -> Path:
         for name, file in listing.files.items()
         if _is_wanted(name or own) and is_inside(name or own)
     }
-    with refusing(top), ThreadPoolExecutor(AT_ONCE, thread_name_prefix="soupctl-copy") as pool:
+    with refusing(top):
         top.mkdir(exist_ok=True)
         copies = []
         for name, file in wanted.items():
@@ -111,19 +113,35 @@ def _built(listing: RemoteFiles) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             hint_from_now(path, file.hint)
             if not is_weights(name):
-                copies.append(pool.submit(_copy, file, cached, path))
+                copies.append((file, cached, path))
             elif cached is not None:
                 os.symlink(os.path.realpath(cached), path)
             else:
                 stand_for(path, file)
-        for copy in copies:
-            copy.result()
+        _copy_all(copies)
     hint_from_now(top, listing.hint.rpartition("/")[0] if is_file else listing.hint)
     return top / own if is_file else top
 
 
 def _is_wanted(name: str) -> bool:
     return is_weights(name) or is_index(name) or is_copied(name)
+
+
+def _copy_all(copies: Sequence[tuple[FileElsewhere, Path | None, Path]]) -> None:
+    """Copy small files, several at once."""
+    stopped = Event()
+
+    def copy(each: tuple[FileElsewhere, Path | None, Path]) -> None:
+        with needed_while(lambda: not stopped.is_set()):
+            _copy(*each)
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="soupctl-copy") as pool:
+        try:
+            for done in [pool.submit(copy, each) for each in copies]:
+                done.result()
+        except BaseException:
+            stopped.set()
+            raise
 
 
 def _copy(file: FileElsewhere, cached: Path | None, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Files of web servers and of the hub, read by ranges.
 
 Rule 1: an answer counts only if it says that it is the range that was asked for, not encoded.
-Rule 2: an encrypted address never leads to one that is not.
+Rule 2: credentials are sent to the server that an address names, and to no other.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from ...errors import UsageError
 from ...frozen import frozen
+from ...workers import require_needed
 from . import attempts
 from .attempts import (
     SHORT,
@@ -24,11 +25,14 @@ from .attempts import (
     require_extra,
     too_slow,
 )
+from .redirects import HubTarget, Lead, is_expired, require_safe
 
 TIMEOUT = 30.0
 """Seconds that a server may take to answer, or to send the next bytes."""
 RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 VERSIONS = ("etag", "last-modified")
+PLAIN = {"accept-encoding": "identity"}
+"""Sent with each request."""
 
 
 @cache
@@ -38,13 +42,6 @@ def client() -> Any:
 
     hooks = {"response": [require_safe]}
     return httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks=hooks)
-
-
-def require_safe(answer: Any) -> None:
-    """Raise RefusedError for an answer that leads from an encrypted address to another kind."""
-    place = answer.headers.get("location", "").strip().lower()
-    if answer.has_redirect_location and answer.url.scheme == "https" and place.startswith("http:"):
-        raise RefusedError("it leads to an address that is not encrypted")
 
 
 @frozen
@@ -59,36 +56,62 @@ class WebFile:
     version: tuple[str | None, ...] | None
     """What the server calls its version; None where the address names it."""
     headers: Mapping[str, str]
-    """Sent with each request; may hold secrets."""
+    """Sent with each request to the server that the address names; may hold secrets."""
+    target: HubTarget | None = None
+    """Where the hub leads to; None for any other server, which is asked each time."""
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
         return attempted(self.address, lambda: self._ranged(start, stop))
 
     def _ranged(self, start: int, stop: int) -> bytes:
+        if self.target is not None and (lead := self.target.lead) is not None:
+            data = self._led(self.target, lead, start, stop)
+            if data is not None:
+                return data
         wanted = {**self.headers, "range": f"bytes={start}-{stop - 1}"}
         with client().stream("GET", self.url, headers=wanted) as answer:
-            if answer.status_code == 416:
-                raise ChangedError
-            answer.raise_for_status()
-            # some servers send small files as a whole
-            is_whole = answer.status_code == 200 and (start, stop) == (0, self.size)
-            found = (start, stop - 1, self.size) if is_whole else _range(answer)
-            if found[2] != self.size or (self.version and self.version != _version(answer)):
-                raise ChangedError
-            if found[:2] != (start, stop - 1):
-                raise ShortAnswerError(SHORT)
-            parts, size, began = [], 0, time.monotonic()
-            for part in answer.iter_raw():
-                if time.monotonic() - began > attempts.LONGEST:
-                    raise too_slow()
-                parts.append(part)
-                size += len(part)
-                if size > stop - start:
-                    raise ShortAnswerError(SHORT)
-        if size < stop - start:
+            _require_sent(answer)
+            if self.target is not None:
+                self.target.follow(answer)
+            return self._received(answer, start, stop)
+
+    def _led(self, target: HubTarget, lead: Lead, start: int, stop: int) -> bytes | None:
+        """The bytes of a range from where the hub led before; None if that address has expired."""
+        wanted = {**PLAIN, "range": f"bytes={start}-{stop - 1}"}
+        try:
+            with client().stream("GET", lead.url, headers=wanted) as answer:
+                if not is_expired(answer.status_code):
+                    _require_sent(answer)
+                    lead.require_same(answer)
+                    return self._received(answer, start, stop)
+        except Exception:
+            # another attempt asks the hub
+            target.forget(lead)
+            raise
+        target.forget(lead)
+        return None
+
+    def _received(self, answer: Any, start: int, stop: int) -> bytes:
+        """The bytes of a range, from an answer to a request for it."""
+        # some servers send small files as a whole
+        is_whole = answer.status_code == 200 and (start, stop) == (0, self.size)
+        found = (start, stop - 1, self.size) if is_whole else _range(answer)
+        if found[2] != self.size or (self.version and self.version != _version(answer)):
+            raise ChangedError
+        if found[:2] != (start, stop - 1):
             raise ShortAnswerError(SHORT)
-        return b"".join(parts)
+        data, began = bytearray(), time.monotonic()
+        for part in answer.iter_raw():
+            require_needed()
+            if time.monotonic() - began > attempts.LONGEST:
+                raise too_slow()
+            data += part
+            if len(data) > stop - start:
+                raise ShortAnswerError(SHORT)
+        if len(data) < stop - start:
+            raise ShortAnswerError(SHORT)
+        return bytes(data)
 
     def is_unchanged(self) -> bool:
         """Whether the server still has this version; InputError if it does not answer."""
@@ -108,9 +131,8 @@ def web_file(url: str, address: str) -> WebFile:
     except (httpx2.InvalidURL, ValueError):
         # their texts may quote what is secret
         raise UsageError("is not a valid address", path=address) from None
-    headers = {"accept-encoding": "identity"}
-    size, version = attempted(address, lambda: _head(url, headers))
-    return WebFile(url, address, address, size, version, headers)
+    size, version = attempted(address, lambda: _head(url, PLAIN))
+    return WebFile(url, address, address, size, version, PLAIN)
 
 
 def _head(url: str, headers: Mapping[str, str]) -> tuple[int, tuple[str | None, ...]]:
@@ -122,6 +144,13 @@ def _head(url: str, headers: Mapping[str, str]) -> tuple[int, tuple[str | None, 
     with client().stream("GET", url, headers=wanted) as answer:
         answer.raise_for_status()
         return _range(answer)[2], _version(answer)
+
+
+def _require_sent(answer: Any) -> None:
+    """Raise the error for a refusal; ChangedError where the file has no such range."""
+    if answer.status_code == 416:
+        raise ChangedError
+    answer.raise_for_status()
 
 
 def _range(answer: Any) -> tuple[int, int, int]:
