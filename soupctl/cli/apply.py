@@ -10,6 +10,7 @@ import typer
 from ..choices import OnInt
 from ..frozen import frozen
 from . import options
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
@@ -68,13 +69,16 @@ class ApplyOptions:
 @with_option_groups
 def apply(
     base: Annotated[
-        str, typer.Argument(help="The base checkpoint that they are added to.", metavar="BASE")
+        str,
+        typer.Argument(help="The base checkpoint that they are added to.", metavar="BASE"),
+        CHECKPOINTS,
     ],
     deltas: Annotated[
         list[str],
         typer.Argument(
             help="Deltas, LoRAs, LoHas or LoKrs, each with an optional @SCALE.", metavar="DELTA..."
         ),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     *,

@@ -12,7 +12,7 @@ from ..choices import Level
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, say
-from .history import Moved, Search, Soup
+from .history import LocalSoup, Moved, Search
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @with_option_groups
 def attest(
-    soup: Soup,
+    soup: LocalSoup,
     ingredients: Moved = None,
     output: Annotated[
         str | None,

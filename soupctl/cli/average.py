@@ -11,6 +11,7 @@ from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
 from ..frozen import frozen
 from . import options
+from .hub_option import CHECKPOINTS, Hub, NamesCheckpoints
 from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
@@ -61,6 +62,7 @@ class AverageOptions:
             help="Copy tensors whose names match from an input or another file, unaveraged.",
             metavar="GLOB=FILE",
         ),
+        NamesCheckpoints(after="="),
     ] = None
     pad: Annotated[
         list[str] | None,
@@ -92,9 +94,7 @@ class AverageOptions:
         typer.Option(help="Read more inputs from a file, or - for stdin.", metavar="FILE"),
     ] = None
     null: Annotated[bool, typer.Option("-0", help="Names in --files-from end with NUL.")] = False
-    hub: Annotated[
-        bool, typer.Option("--hub", help="Read OWNER/NAME from the hub where no such path exists.")
-    ] = False
+    hub: Hub = False
 
     def request(self, ingredients: Sequence[Ingredient], output: str) -> Request:
         """The average of these ingredients; UsageError for malformed options."""
@@ -135,6 +135,7 @@ def average(
             help="Checkpoints: files, folders or - for stdin, each with an optional @WEIGHT.",
             metavar="INPUT...",
         ),
+        CHECKPOINTS,
     ] = None,
     output: options.Output = None,
     *,

@@ -10,12 +10,12 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import is_terminal, say
-from .history import Soup
+from .history import LocalSoup
 from .progress import read_bar
 
 
 def bom(
-    soup: Soup,
+    soup: LocalSoup,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Output file, such as bom.json.", metavar="OUTPUT"),

@@ -11,6 +11,7 @@ import typer
 from ..errors import SoupError
 from ..ledger.names import SHORT_DIGEST
 from ..pattern import pattern
+from .hub_option import CHECKPOINTS, NAME
 
 PLAIN_WORD = pattern(r"[A-Za-z0-9_.][A-Za-z0-9_./+@%=,:-]*")
 
@@ -32,7 +33,9 @@ def ingredients(context: typer.Context, incomplete: str) -> list[str]:
     from .. import verbs
 
     try:
-        found = verbs.history(str(context.params.get("soup")))
+        soup = str(context.params.get("soup"))
+        is_on_hub = bool(context.params.get(NAME))
+        found = verbs.history(CHECKPOINTS.resolved(soup) if is_on_hub else soup)
     except (SoupError, OSError):
         return []
     entries = [entry for _, ledger in found for entry in ledger.ingredients]

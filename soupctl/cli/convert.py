@@ -12,6 +12,7 @@ from ..choices import ConvertQuantization, Layout
 from ..frozen import frozen
 from . import options
 from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say
+from .hub_option import CHECKPOINTS
 from .merge_output import SHOWN_NAMES, MergeOptions, error_json, report_error, require_output
 from .option_groups import with_option_groups
 from .preview_report import memory_line, size_lines
@@ -104,7 +105,9 @@ class ConvertOptions:
 @with_option_groups
 def convert(
     source: Annotated[
-        str, typer.Argument(help="A checkpoint: a file, a folder, or - for stdin.", metavar="INPUT")
+        str,
+        typer.Argument(help="A checkpoint: a file, a folder, or - for stdin.", metavar="INPUT"),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     *,

@@ -10,6 +10,7 @@ import typer
 
 from . import options
 from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say, size_text
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 from .preview_report import memory_line, size_lines
@@ -21,9 +22,13 @@ if TYPE_CHECKING:
 
 @with_option_groups
 def delta(
-    fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
+    fine: Annotated[
+        str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE"), CHECKPOINTS
+    ],
     base: Annotated[
-        str, typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE")
+        str,
+        typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE"),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     key: options.Key = None,

@@ -11,6 +11,7 @@ from ..errors import UsageError
 from . import options
 from .difference_picture import plot_differences, plot_matrix
 from .difference_report import print_differences, print_matrix
+from .hub_option import CHECKPOINTS
 from .option_groups import with_option_groups
 from .picture import free_picture
 from .progress import read_bar
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 @with_option_groups
 def diff(
-    paths: Annotated[list[str], typer.Argument(help="Checkpoints.", metavar="A B...")],
+    paths: Annotated[list[str], typer.Argument(help="Checkpoints.", metavar="A B..."), CHECKPOINTS],
     by: Annotated[
         Grouping | None,
         typer.Option(help="How to list differences.  [default: by block if they are many]"),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="The base of the deltas, for --matrix.", metavar="FILE")
+        str | None,
+        typer.Option(help="The base of the deltas, for --matrix.", metavar="FILE"),
+        CHECKPOINTS,
     ] = None,
     matrix: Annotated[
         bool, typer.Option("--matrix", help="Print the cosine of each two deltas from --base.")

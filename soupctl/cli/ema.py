@@ -13,6 +13,7 @@ from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from . import options
 from .console import counted, say
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
@@ -77,6 +78,7 @@ def ema(
         typer.Argument(
             help="Snapshots in training order, or the folder of a run.", metavar="INPUT..."
         ),
+        CHECKPOINTS,
     ] = None,
     output: options.Output = None,
     *,

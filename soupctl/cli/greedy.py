@@ -16,6 +16,7 @@ from .choosing import (
     scores_json,
     show_plan,
 )
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 
@@ -28,6 +29,7 @@ def greedy(
     inputs: Annotated[
         list[str],
         typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="INPUT..."),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     *,

@@ -12,6 +12,7 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import digest_text, put, put_json, say, shows_whole_digests
+from .hub_option import CHECKPOINTS
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -24,6 +25,7 @@ def hash_files(
     paths: Annotated[
         list[str] | None,
         typer.Argument(help="Checkpoints, data folders, images.", metavar="FILE..."),
+        CHECKPOINTS,
     ] = None,
     sha256: Annotated[
         bool, typer.Option("--sha256", help="Digest whole files with SHA-256 instead.")

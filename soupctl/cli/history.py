@@ -27,6 +27,7 @@ from .console import (
     shows_whole_digests,
     weight_json,
 )
+from .hub_option import CHECKPOINTS
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -40,10 +41,15 @@ if TYPE_CHECKING:
 DEEPEST_INDENT = 40
 """Levels of nested soups that `log --tree` indents; deeper ones are shown at the last level."""
 
-Soup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
+Soup = Annotated[
+    str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP"), CHECKPOINTS
+]
+LocalSoup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
+"""For commands that need its files on this disk."""
 Moved = Annotated[
     list[str] | None,
     typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
+    CHECKPOINTS,
 ]
 Search = Annotated[
     list[str] | None,
@@ -61,6 +67,7 @@ def has(
             metavar="X",
             autocompletion=completion.ingredients,
         ),
+        CHECKPOINTS,
     ],
     search: Annotated[
         list[str] | None,
@@ -118,6 +125,7 @@ def _answer_json(soup: str, answer: Answer) -> dict[str, Any]:
     }
 
 
+@with_option_groups
 def log(
     soup: Soup,
     tree: Annotated[

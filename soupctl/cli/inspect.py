@@ -25,6 +25,8 @@ from .console import (
     size_text,
 )
 from .history import config_lines, donor_lines, training_text
+from .hub_option import CHECKPOINTS
+from .option_groups import with_option_groups
 from .tensor_table import tensor_lines
 
 if TYPE_CHECKING:
@@ -36,8 +38,11 @@ NAMES = {"checkpoint": "soup", "delta": "delta", "sum": "sum of"}
 """The label of the digest, for each kind of file that has a ledger."""
 
 
+@with_option_groups
 def inspect(
-    path: Annotated[str, typer.Argument(help="A checkpoint: a file or a folder.", metavar="FILE")],
+    path: Annotated[
+        str, typer.Argument(help="A checkpoint: a file or a folder.", metavar="FILE"), CHECKPOINTS
+    ],
     component: options.Component = None,
     variant: options.Variant = None,
     summary: Annotated[

@@ -11,6 +11,7 @@ from ..choices import LoraTask
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, put_json, say, size_text
+from .hub_option import CHECKPOINTS
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -24,9 +25,13 @@ SHOWN = 5
 @with_option_groups
 def lora(
     task: Annotated[LoraTask, typer.Argument(help="What to do.", metavar="extract")],
-    fine: Annotated[str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE")],
+    fine: Annotated[
+        str, typer.Argument(help="A fine-tuned checkpoint.", metavar="FINE"), CHECKPOINTS
+    ],
     base: Annotated[
-        str, typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE")
+        str,
+        typer.Argument(help="The base checkpoint that it was fine-tuned from.", metavar="BASE"),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     rank: Annotated[

@@ -12,7 +12,9 @@ from ..choices import MergeMethod, OnInt
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.weights import parse_number
+from ..storage.sizes import parse_size
 from . import options
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
@@ -27,6 +29,7 @@ class MethodOptions:
     base: Annotated[
         str | None,
         typer.Option(help="The model that the inputs were fine-tuned from.", metavar="FILE"),
+        CHECKPOINTS,
     ] = None
     weights: Annotated[
         str | None,
@@ -124,6 +127,7 @@ def merge(
         typer.Argument(
             help="Models: files or folders, each with an optional @WEIGHT.", metavar="INPUT..."
         ),
+        CHECKPOINTS,
     ],
     method: Annotated[
         MergeMethod,

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ..training.option_fields import CommandOptions, ShownOption
+from .hub_option import HubOption
 
 Command = Callable[..., None]
 
@@ -45,9 +46,12 @@ def with_option_groups(command: Command) -> Command:
         else:
             flat = each.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[each.name])
             parameters.append(flat)
+    hub = HubOption(parameters)
+    parameters = hub.added_to(parameters)
 
     @wraps(command)
-    def flat_command(**values: Any) -> None:
+    def flat_command(**given: Any) -> None:
+        values = hub.take(given)
         built: dict[str, Any] = {
             name: kind(**{each.name: values.pop(each.name) for each in fields(kind)})
             for name, kind in groups.items()

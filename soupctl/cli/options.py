@@ -17,14 +17,13 @@ from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from ..pattern import pattern
 from . import completion
+from .hub_option import CHECKPOINTS
 from .report import ErrorStyle
 
 if TYPE_CHECKING:
     from ..verbs import DType, ExecutionOptions, Ingredient
 
 # enough digits for any size; Python refuses to parse thousands of them
-HUB_ID = pattern(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[^/]+)*(?:/.*)?", re.ASCII | re.DOTALL)
-"""Matches what may name a repository of the hub, and a place in it."""
 SIZE = pattern(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
 
 LONGEST_SHOWN = 40
@@ -112,6 +111,7 @@ ConfigFrom = Annotated[
         help="Use this input's configs where they differ without affecting the weights.",
         metavar="INPUT",
     ),
+    CHECKPOINTS,
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Print the plan and exit.")]
 Component = Annotated[
@@ -213,10 +213,11 @@ def read_inputs(
 ) -> list[Ingredient]:
     """The ingredients given on a command line, in order, each with its weight.
 
-    With `hub`, OWNER/NAME is a repository of the hub where there is no such path.
+    With `hub`, OWNER/NAME in the list is a repository of the hub where there is no such path.
     Raises UsageError if weights are malformed, given twice, or not as many as the inputs.
     """
     from ..checkpoints.lists import read_list
+    from ..checkpoints.remote.hub_ids import on_hub
     from ..verbs import Ingredient
 
     if null and files_from is None:
@@ -224,8 +225,8 @@ def read_inputs(
     if files_from == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both a list of files and an ingredient")
     listed = [] if files_from is None else read_list(named(files_from), b"\0" if null else b"\n")
-    texts = [*inputs, *listed]
-    split = [split_weight(on_hub(text) if hub else text) for text in texts]
+    texts = [*inputs, *(map(on_hub, listed) if hub else listed)]
+    split = [split_weight(text) for text in texts]
     if weights is None:
         return [Ingredient(path, Fraction(1) if w is None else w) for path, w in split]
     if any(weight is not None for _, weight in split):
@@ -242,13 +243,6 @@ def named(text: str) -> str:
         # as a path, an empty text would be the current folder
         raise UsageError("the name of an input is empty")
     return text
-
-
-def on_hub(text: str) -> str:
-    """The address on the hub that OWNER/NAME[@REVISION][/PLACE][@WEIGHT] means; a path as it is."""
-    path, _, _ = text.rpartition("@")
-    is_path = os.path.lexists(text) or (path and os.path.lexists(path))
-    return text if is_path or not HUB_ID.fullmatch(text) else f"hf://{text}"
 
 
 def split_weight(text: str) -> tuple[str, Fraction | None]:

@@ -8,11 +8,11 @@ import typer
 
 from . import options
 from .console import counted, is_terminal, put, put_json, say, size_text
-from .history import Soup
+from .history import LocalSoup
 
 
 def push(
-    soup: Soup,
+    soup: LocalSoup,
     target: Annotated[
         str,
         typer.Argument(help="hf://OWNER/NAME[@BRANCH][/FOLDER]; it exists.", metavar="TARGET"),

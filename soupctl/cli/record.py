@@ -12,6 +12,7 @@ from ..frozen import frozen
 from . import options
 from .console import counted, digest_text, is_silent, is_terminal, put_json, say
 from .convert import make
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 from .progress import read_bar
@@ -40,6 +41,7 @@ class TrainingOptions:
     base: Annotated[
         str | None,
         typer.Option(help="What training started from: a path or digest.", metavar="BASE"),
+        CHECKPOINTS,
     ] = None
     steps: Annotated[
         int | None, typer.Option(help="Number of optimizer steps.", metavar="N", min=1)
@@ -89,6 +91,7 @@ def record(
         typer.Argument(
             help="A trained checkpoint or pipeline: a file or a folder.", metavar="INPUT"
         ),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     *,

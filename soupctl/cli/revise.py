@@ -16,6 +16,7 @@ from ..frozen import frozen
 from . import completion, options
 from .console import say
 from .history import Search, Soup
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
 
@@ -106,6 +107,7 @@ def add(
     inputs: Annotated[
         list[str],
         typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="NEW..."),
+        CHECKPOINTS,
     ],
     output: options.Output = None,
     again: Again = False,
@@ -141,6 +143,7 @@ def subtract(
             metavar="X...",
             autocompletion=completion.ingredients,
         ),
+        CHECKPOINTS,
     ] = None,
     output: options.Output = None,
     each: Each = False,
@@ -197,8 +200,11 @@ def swap(
         typer.Argument(
             help="A file, digest or name.", metavar="OLD", autocompletion=completion.ingredients
         ),
+        CHECKPOINTS,
     ],
-    new: Annotated[str, typer.Argument(help="The checkpoint that replaces it.", metavar="NEW")],
+    new: Annotated[
+        str, typer.Argument(help="The checkpoint that replaces it.", metavar="NEW"), CHECKPOINTS
+    ],
     output: options.Output = None,
     again: Again = False,
     config_from: options.ConfigFrom = None,

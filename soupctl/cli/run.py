@@ -10,6 +10,7 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import say
+from .hub_option import Hub
 from .merge_output import MergeOptions, make, require_output
 from .option_groups import with_option_groups
 
@@ -30,6 +31,7 @@ def run(
         ),
     ] = False,
     keep_sum: options.KeepSum = False,
+    hub: Hub = False,
     *,
     merge: MergeOptions,
 ) -> None:
@@ -40,7 +42,7 @@ def run(
     output = require_output(output, merge)
     from .. import verbs
 
-    asked = verbs.RecipeRun(recipe, output, lock, keep_sum)
+    asked = verbs.RecipeRun(recipe, output, lock, keep_sum, hub)
     stages = verbs.open_recipe(asked)
     if merge.dry_run and len(stages) > 1:
         what = "has materialised steps, so the steps after them cannot be planned yet"

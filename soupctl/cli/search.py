@@ -17,6 +17,7 @@ from .choosing import (
     put_chosen,
     show_plan,
 )
+from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
 
@@ -49,7 +50,9 @@ class SearchOptions:
 
 @with_option_groups
 def search(
-    inputs: Annotated[list[str], typer.Argument(help="Checkpoints.", metavar="INPUT...")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Checkpoints.", metavar="INPUT..."), CHECKPOINTS
+    ],
     output: options.Output = None,
     *,
     tried: SearchOptions,

@@ -13,9 +13,10 @@ import typer
 from typer.core import TyperGroup
 
 from ..checkpoints.layout import SUFFIXES
+from ..checkpoints.remote.hub_ids import START, is_hub_id
 from ..errors import FLAG, Issue, UsageError
 from ..pattern import pattern
-from .options import HUB_ID
+from .hub_option import OPTION as HUB
 from .suggest import meant_command, meant_option
 
 EXTRA = pattern(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
@@ -55,28 +56,38 @@ def for_command(
         is_said = found.string[: found.start()].endswith((f"{MAKES_ANEW} ", f"{command} "))
         return f"{MAKES_ANEW} {found[0]}" if is_elsewhere and not is_said else found[0]
 
-    may_ask_hub = HUB in own and HUB not in arguments
+    if HUB in own:
+        about_hub = _with_path if HUB in arguments else _with_hub
+        issues = [about_hub(each, arguments) for each in issues]
     return tuple(
-        replace(each, advice=FLAG.sub(named, each.advice))
-        if each.advice is not None
-        else (_with_hub(each) if may_ask_hub else each)
+        each if each.advice is None else replace(each, advice=FLAG.sub(named, each.advice))
         for each in issues
     )
 
 
-def _with_hub(issue: Issue) -> Issue:
+def _with_hub(issue: Issue, _: Sequence[str]) -> Issue:
     """The issue, with advice where an absent file may be a repository of the hub."""
-    if issue.what != ABSENT or issue.path is None:
+    if issue.what != ABSENT or issue.path is None or issue.advice is not None:
         return issue
     text = str(issue.path)
     # the name of a repository hardly ends like that of a checkpoint
     is_file = text.count("/") == 1 and text.endswith(SUFFIXES)
-    is_id = HUB_ID.fullmatch(text) is not None and not is_file
+    is_id = is_hub_id(text) and not is_file
     return replace(issue, advice=f"{HUB} reads it from the hub") if is_id else issue
 
 
+def _with_path(issue: Issue, arguments: Sequence[str]) -> Issue:
+    """The issue of a repository that was named without `hf://`: there is no such path, either."""
+    address = str(issue.path)
+    plain = address.removeprefix(START)
+    is_plain = plain != address and not any(address in each for each in arguments)
+    if not is_plain or not issue.what.startswith(UNREAD) or os.path.lexists(plain):
+        return issue
+    return replace(issue, advice=_joined(issue.advice, f"there is no path {plain} here"))
+
+
+UNREAD = ("cannot be read", "is not the name of a repository")
 ABSENT = f"cannot be read: {os.strerror(errno.ENOENT)}"
-HUB = "--hub"
 MAKES_ANEW = "avg"
 """The command that makes a new soup, and has the most options."""
 

@@ -29,8 +29,12 @@ TRIED = (
     *("greedy", "rank", "search"),
 )
 """All commands but those that train or sample, and `demo`, which has no odd words to take."""
-NO_CLUSTER = {"RAY_ADDRESS": "127.0.0.1:1", "RES_OPTIONS": "timeout:1 attempts:1"}
-"""Where `--ray auto` finds nothing; and how long a name is looked up."""
+NO_NETWORK = {
+    "RAY_ADDRESS": "127.0.0.1:1",
+    "RES_OPTIONS": "timeout:1 attempts:1",
+    "HF_HUB_OFFLINE": "1",
+}
+"""Where `--ray auto` finds nothing, how long a name is looked up, and that the hub is not asked."""
 CODES = range(9)
 EXAMPLES = 150
 LINE = "soupctl: "
@@ -269,7 +273,7 @@ class Tried:
             "arguments": line,
             "folder": str(self.place / "here"),
             "umask": 0o022,
-            "environment": {"COLUMNS": "80", "NO_COLOR": "1", **NO_CLUSTER},
+            "environment": {"COLUMNS": "80", "NO_COLOR": "1", **NO_NETWORK},
             "limits": {},
             "streams": [str(stream) for stream in streams],
         }

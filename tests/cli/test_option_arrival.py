@@ -23,6 +23,7 @@ from soupctl import verbs
 from soupctl.choices import Level, Proof
 from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
+from soupctl.errors import InputError
 from soupctl.proof.statement import Verification
 from soupctl.verbs import Attestation, CheckedAttestation, Pushed, Workers
 
@@ -62,14 +63,39 @@ WORDS = {
 ELSEWHERE = {"finetune", "patch-dmp", "stack", "sample"}
 """Commands whose options are tested with the libraries that train."""
 
+WITH_IDS = {
+    "avg": ("me/cats b.st -o out.st", "ingredients"),
+    "ema": ("me/cats b.st -o out.st --sigma-rel 0.2 --steps 1,3", "inputs"),
+    "run": ("recipe.toml -o out.st", "hub"),
+    "add": ("soup.st me/cats -o out.st", "added"),
+    "subtract": ("soup.st me/cats -o out.st", "removed"),
+    "swap": ("soup.st a.st me/cats -o out.st", "added"),
+    "delta": ("me/cats me/base -o out.delta", "base"),
+    "apply": ("b.st me/cats@0.5 -o out.st", "deltas"),
+    "merge": ("a.st b.st -o out.st --method ties --base me/base --density 0.2", "base"),
+    "convert": ("me/cats -o out.st", "source"),
+    "report": ("me/soup -o page.html", "soup"),
+    "record": ("soup.st -o out.st --data folder --base me/base --steps 5", "base"),
+    "lora": ("extract b.st me/base -o out.st", "base"),
+    "greedy": ("a.st me/cats -o out.st --score true{}", "ingredients"),
+    "search": ("a.st me/cats -o out.st --score true{}", "ingredients"),
+    "has": ("soup.st me/cats", "what"),
+    "log": ("me/soup", "soup"),
+    "verify": ("me/soup", "soup"),
+    "attest": ("soup.st -o proof.json me/cats", "ingredients"),
+    "inspect": ("me/cats", "path"),
+    "diff": ("a.st me/cats", "other"),
+    "hash": ("me/cats", "path"),
+}
+"""Command lines with an id of the hub, and the argument in which it becomes an address."""
 OTHER_WORDS = {
+    **{(command, "hub"): words for command, (words, _) in WITH_IDS.items()},
     ("ema", "decay"): "a.st b.st -o out.st",
     ("ema", "sigma_rel"): "a.st b.st -o out.st",
     ("merge", "method"): "a.st b.st -o out.st --method dare --base c.st --density 0.2",
     ("merge", "gamma"): "a.st b.st -o out.st --method breadcrumbs --base c.st --density 0.2",
     ("merge", "epsilon"): "a.st b.st -o out.st --method della --base c.st --density 0.2",
     ("merge", "seed"): "a.st b.st -o out.st --method dare --base c.st --density 0.2",
-    ("avg", "hub"): "me/cats b.st -o out.st",
     ("avg", "null"): "a.st b.st -o out.st --files-from list",
     ("avg", "sweep"): "a.st b.st -o out-{t}.st",
     ("subtract", "each"): "soup.st -o out-{name}.st",
@@ -155,7 +181,6 @@ NAMES = {
     "matrix": "compare_deltas",
     "exclude": "excludes",
     "files_from": "ingredients",
-    "hub": "ingredients",
     "key": "keys",
     "density": "densities",
     "null": "ingredients",
@@ -259,6 +284,10 @@ OPTIONS = [each for each in options_of_commands() if each[0] not in ELSEWHERE]
 IDS = [f"{command}-{parameter.name}" for command, parameter in OPTIONS]
 
 
+def refuse(address: Any, *_: Any) -> None:
+    raise InputError("cannot be read", path=address.shown)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """A folder with checkpoints, soups and lists."""
@@ -289,6 +318,8 @@ def files(tmp_path_factory) -> Path:
 def observed(monkeypatch, files, capsys):
     """Runs a command line; what arrives at the functions that work, and what is printed."""
     monkeypatch.chdir(files)
+    # an address leads nowhere
+    monkeypatch.setattr("soupctl.checkpoints.layout._find_elsewhere", refuse)
     spies = Spies()
     for path, returned in STUBS.items():
         module, _, name = path.rpartition(".")
@@ -307,7 +338,9 @@ def test_an_option_reaches_the_function_that_does_the_work(observed, command, pa
     plain = observed([command, *words])
     other = observed([command, *words, *given(parameter, VALUES)])
 
-    allowed = {parameter.name, NAMES.get(parameter.name, parameter.name)}
+    _, of_id = WITH_IDS.get(command, ("", ""))
+    name = of_id if parameter.name == "hub" else NAMES.get(parameter.name, parameter.name)
+    allowed = {parameter.name, name}
     allowed |= {"printed"} if parameter.name in PRINTED else set()
     assert changed(plain, other) & allowed
 
@@ -316,3 +349,7 @@ def test_every_command_is_tested():
     group: Any = commands()
 
     assert set(group.commands) == set(WORDS) | ELSEWHERE
+
+
+def test_commands_that_read_addresses_take_ids_of_the_hub():
+    assert {command for command, parameter in OPTIONS if parameter.name == "hub"} == {*WITH_IDS}

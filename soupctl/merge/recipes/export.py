@@ -14,6 +14,7 @@ from ...choices import OnInt, OnMissing
 from ...errors import LedgerError
 from ...frozen import frozen
 from ...ledger.ledger import IngredientEntry, Ledger, SoupState
+from ...ledger.locate import is_address
 from .history import history_lines
 from .toml import quoted
 
@@ -172,9 +173,11 @@ def _names(entries: Sequence[IngredientEntry]) -> list[str]:
 
 
 def place_of(hint: str | None, name: str, path: str) -> str:
-    """The expected path of an ingredient, from a hint relative to what holds the soup at `path`."""
+    """Where an ingredient should be: its hint is relative to what holds the soup at `path`."""
     if hint is None:
         return name
+    if is_address(hint):
+        return hint
     soup = Path(path)
     soup = soup.parent if INDEX.search(soup.name) else soup
     return os.path.normpath(soup / ".." / hint)

@@ -229,10 +229,11 @@ def _input(parts: _SoupComponents, pipeline: PipelineEntry) -> str:
     places, pins = set(), {}
     for name, path, place in zip(parts.names, parts.paths, pipeline.places, strict=True):
         for content, share in place:
-            at = Path(place_of(share.hint, share.name, path))
+            at = place_of(share.hint, share.name, path)
             # an adapter is one file for all components
-            is_folder = content != pipeline.digest and at.name == name
-            places.add(str(at.parent if is_folder else at))
+            before, mark, last = at.rpartition("/")
+            is_folder = content != pipeline.digest and last == name
+            places.add((before or mark or ".") if is_folder else at)
             pins[name] = content
     if len(places) > 1:
         raise parts.error(f"the components of {pipeline.name} were in several folders")

@@ -30,6 +30,7 @@ from .document import (
 from .issues import RecipeIssues, unknown_keys
 from .mergekit_methods import MEANT, method_step
 from .mergekit_weights import Weights, read_weights
+from .places import input_place
 from .yaml_reader import read_yaml
 
 SUFFIXES = (".yml", ".yaml")
@@ -43,19 +44,21 @@ NORMALIZED = {LINEAR: True, TASKS: False}
 FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-def read_mergekit(path: Path) -> RecipeDocument:
+def read_mergekit(path: Path, *, hub: bool = False) -> RecipeDocument:
     """The recipe in a mergekit config, its paths relative to the config's folder.
+
+    With `hub`, OWNER/NAME is a repository of the hub where there is no such path.
 
     Raises InputError for invalid YAML, and UsageError, with all issues, for a method or a
     parameter that is not read.
     """
-    return parse_mergekit(read_yaml(path), str(path), path.parent)
+    return parse_mergekit(read_yaml(path), str(path), path.parent, hub=hub)
 
 
-def parse_mergekit(value: object, label: str, folder: Path) -> RecipeDocument:
+def parse_mergekit(value: object, label: str, folder: Path, *, hub: bool = False) -> RecipeDocument:
     """The recipe in a value of YAML; UsageError, with all issues, for an invalid one."""
     issues = RecipeIssues(label)
-    document = ConfigReader(folder, issues).document(value)
+    document = ConfigReader(folder, issues, hub).document(value)
     issues.require_none()
     return document
 
@@ -66,6 +69,7 @@ class ConfigReader:
 
     folder: Path
     issues: RecipeIssues
+    hub: bool
 
     def document(self, value: object) -> RecipeDocument:
         """The recipe, empty if it has issues."""
@@ -102,7 +106,7 @@ class ConfigReader:
     def _document(
         self, names: Collection[str], steps: Sequence[RecipeStep], options: RecipeOptions
     ) -> RecipeDocument:
-        inputs = {name: RecipeInput(str(self.folder / name)) for name in names}
+        inputs = {name: RecipeInput(input_place(name, self.folder, hub=self.hub)) for name in names}
         return RecipeDocument(self.issues.label, inputs, tuple(steps), RESULT, options)
 
     def table(self, where: str, value: object) -> Mapping[str, Any]:

@@ -28,6 +28,7 @@ from .history import History, read_history
 from .issues import RecipeIssues
 from .mergekit import SUFFIXES as MERGEKIT
 from .mergekit import read_mergekit
+from .places import input_place
 from .read_options import OPTIONS, OptionsReader
 from .tables import TableReader
 from .toml import is_digest, read_toml
@@ -43,23 +44,26 @@ MATERIALISE = "materialise"
 KINDS = "average, base with add, or from with take"
 
 
-def read_recipe(path: str | Path) -> RecipeDocument:
+def read_recipe(path: str | Path, *, hub: bool = False) -> RecipeDocument:
     """The recipe in a file, its paths relative to the file's folder.
 
     With `-`, it is read from standard input, its paths relative to the working directory. A file
-    named .yml or .yaml is a mergekit config. Raises InputError for invalid TOML or YAML, and
-    UsageError, with all issues, for an invalid recipe.
+    named .yml or .yaml is a mergekit config. With `hub`, OWNER/NAME is a repository of the hub if
+    there is no such path. Raises InputError for invalid TOML or YAML, and UsageError, with all
+    issues, for an invalid recipe.
     """
     if Path(path).suffix.lower() in MERGEKIT:
-        return read_mergekit(Path(path))
+        return read_mergekit(Path(path), hub=hub)
     label = STANDARD_INPUT if str(path) == STREAM else str(path)
-    return parse_recipe(read_toml(Path(path)), label, Path(path).parent)
+    return parse_recipe(read_toml(Path(path)), label, Path(path).parent, hub=hub)
 
 
-def parse_recipe(table: Mapping[str, Any], label: str, folder: Path) -> RecipeDocument:
+def parse_recipe(
+    table: Mapping[str, Any], label: str, folder: Path, *, hub: bool = False
+) -> RecipeDocument:
     """The recipe in a table; UsageError, with all issues, for any other table."""
     issues = RecipeIssues(label)
-    document = _RecipeReader(issues, folder).document(table)
+    document = _RecipeReader(issues, folder, hub).document(table)
     issues.require_none()
     return document
 
@@ -69,6 +73,7 @@ class _RecipeReader(TableReader):
     """Reads the parts of a recipe and collects the issues."""
 
     folder: Path
+    hub: bool
 
     def document(self, table: Mapping[str, Any]) -> RecipeDocument:
         self.known("", table, (*TOP, *OPTIONS))
@@ -118,7 +123,7 @@ class _RecipeReader(TableReader):
             digests = {}
         if entry["path"] in ("", "-"):
             self.issues.add(f"{where} is not a file", "a recipe cannot read standard input")
-        return RecipeInput(str(self.folder / entry["path"]), digests)
+        return RecipeInput(input_place(entry["path"], self.folder, hub=self.hub), digests)
 
     def _step(self, name: str, value: object, known: Collection[str]) -> RecipeStep:
         where = f"step {shortened(name)!r}"

@@ -46,6 +46,8 @@ class RecipeRun:
     lock: bool = False
     """Whether inputs are pinned in a lock file beside the recipe, or checked against it."""
     keep_sum: bool = False
+    hub: bool = False
+    """Whether OWNER/NAME is a repository of the hub where the recipe's folder has no such path."""
 
 
 def run_recipe(
@@ -75,7 +77,7 @@ def open_recipe(run: RecipeRun) -> tuple[Stage, ...]:
     if run.lock and str(run.recipe) == STREAM:
         what = "a recipe from standard input has no lock"
         raise UsageError(what, advice="write it to a file first")
-    document = read_recipe(run.recipe)
+    document = read_recipe(run.recipe, hub=run.hub)
     pins = read_lock(run.recipe) if run.lock else None
     if pins is not None:
         _require_locked(document, pins)
