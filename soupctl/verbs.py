@@ -157,8 +157,10 @@ if TYPE_CHECKING:
     from .proof.many import VerifiedFolder as VerifiedFolder
     from .proof.many import soups_in as soups_in
     from .proof.many import verify_folder as verify_folder
+    from .proof.push import PlannedPush as PlannedPush
     from .proof.push import Pushed as Pushed
     from .proof.push import PushRequest as PushRequest
+    from .proof.push import plan_push as plan_push
     from .proof.push import push as push
     from .proof.statement import Attestation as Attestation
     from .report.facts import ReportRequest as ReportRequest
@@ -240,7 +242,7 @@ MODULES = {
     ".proof.attest": "AttestRequest attest",
     ".proof.check": "CheckedAttestation check_attestation",
     ".proof.describe": "DescribeRequest describe",
-    ".proof.push": "PushRequest Pushed push",
+    ".proof.push": "PlannedPush PushRequest Pushed plan_push push",
     ".proof.many": "Share SoupFolder VerifiedFolder soups_in verify_folder",
     ".proof.statement": "Attestation",
     ".report.facts": "ReportRequest SoupFacts",

@@ -52,6 +52,8 @@ class Loopback:
         self.branches: dict[str, str] = {}
         """The commit of `owner/name@main`."""
         self.gated: set[str] = set()
+        self.read_only: set[str] = set()
+        """Repositories that cannot be pushed to."""
         self.leads_to: str | None = None
         """The server that sends the files of repositories, at signed addresses."""
         self.names_content = True
@@ -75,6 +77,8 @@ class Loopback:
         """Called before each answer with a range of some length."""
         self.write_faults: deque[str] = deque()
         """The same for the next requests that push: `500`, `cut`, or `lost`, an answer that is."""
+        self.on_write: Any = None
+        """Called before each request that pushes."""
         self.on_commit: Any = None
         """Called before each commit is made."""
         self.large: dict[str, bytes] = {}
@@ -155,8 +159,12 @@ class Answers(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path).lstrip("/")
         self.state.requests.append(f"{self.command} {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.state.on_write is not None:
+            self.state.on_write()
         fault = self.state.write_faults.popleft() if self.state.write_faults else None
-        if fault == "500":
+        if any(path.startswith(f"api/models/{each}/") for each in self.state.read_only):
+            self._send(403, b"{}")
+        elif fault == "500":
             self._send(500, b"a fault")
         elif fault == "cut":
             self.close_connection = True
@@ -233,6 +241,10 @@ class Answers(BaseHTTPRequestHandler):
             self._file(path)
 
     def _repository(self, path: str) -> None:
+        if path.endswith("/auth-check/write"):
+            is_refused = path.removesuffix("/auth-check/write") in self.state.read_only
+            self._send(403 if is_refused else 200, b"{}")
+            return
         name, _, revision = path.partition("/revision/")
         commit = self.state.branches.get(f"{name}@{revision or 'main'}", revision)
         start = f"{name}@{commit}/"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import options
-from .console import counted, is_terminal, put, put_json, say, size_text
+from .console import counted, is_terminal, put, put_json, put_lines, say, size_text
 from .history import LocalSoup
+
+if TYPE_CHECKING:
+    from ..verbs import PlannedPush
 
 
 def push(
@@ -22,6 +26,7 @@ def push(
         typer.Option("--no-model-card", help="Leave README.md as it is in the soup's folder."),
     ] = False,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -35,6 +40,9 @@ def push(
     from .. import verbs
 
     request = verbs.PushRequest(soup=options.named(soup), target=target, card=not no_model_card)
+    if dry_run:
+        _show_plan(verbs.plan_push(request, force=force), json=json)
+        return
     shown = is_terminal() and not quiet
     made = verbs.push(request, force=force, shows_progress=shown)
     say(f"{soup}: pushed {counted(len(made.files), 'file')}, {size_text(made.size)}", quiet)
@@ -49,3 +57,35 @@ def push(
         )
     else:
         put(made.address)
+
+
+def _show_plan(plan: PlannedPush, *, json: bool) -> None:
+    """Print on stdout what would be pushed: it is the result of a dry run."""
+    if json:
+        put_json(_plan_json(plan))
+    else:
+        put_lines(_plan_lines(plan))
+
+
+def _plan_lines(plan: PlannedPush) -> Iterator[str]:
+    yield f"target   {plan.address}"
+    yield f"branch   {plan.branch} at {plan.commit}"
+    yield f"push     {counted(len(plan.files), 'file')}, {size_text(plan.size)}"
+    for each in plan.files:
+        verb = "replace" if each.is_replaced else "add"
+        yield f"{verb:8} {each.name}, {size_text(each.size)}"
+
+
+def _plan_json(plan: PlannedPush) -> dict[str, Any]:
+    return {
+        "target": plan.address,
+        "repository": plan.repository,
+        "branch": plan.branch,
+        "folder": plan.folder,
+        "commit": plan.commit,
+        "bytes": plan.size,
+        "files": [
+            {"name": each.name, "bytes": each.size, "replaces": each.is_replaced}
+            for each in plan.files
+        ],
+    }

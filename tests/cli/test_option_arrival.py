@@ -25,7 +25,7 @@ from soupctl.cli.app import commands
 from soupctl.cli.report import ErrorStyle
 from soupctl.errors import InputError
 from soupctl.proof.statement import Verification
-from soupctl.verbs import Attestation, CheckedAttestation, Pushed, Workers
+from soupctl.verbs import Attestation, CheckedAttestation, PlannedPush, Pushed, Workers
 
 WORDS = {
     "avg": "a.st b.st -o out.st",
@@ -167,6 +167,7 @@ NAMES = {
     "check": "check_digests",
     "count": "total",
     "attestation": "check_attestation",
+    "dry_run": "plan_push",
     "each": "leave_out_each",
     "ema": "is_average",
     "journal": "journals",
@@ -203,6 +204,7 @@ STUBS = {
     "soupctl.verbs.attest": ATTESTED,
     "soupctl.verbs.describe": (Path("bom.json"),),
     "soupctl.cli.bom.read_bar": nullcontext(),
+    "soupctl.verbs.plan_push": PlannedPush("hf://me/soup", "me/soup", "main", "", "1", ()),
     "soupctl.verbs.push": Pushed("hf://me/soup@1", "1", ("soup.st",), 1),
     "soupctl.cli.soup_report.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),

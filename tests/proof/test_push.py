@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from hub_server import lead_hub_to
 from loopback import Loopback, serving
 from making import save_pipeline
+from run_here import run_here
 from safetensors.numpy import save_file
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import attempts, mirror
-from soupctl.cli.main import SIGNALS, main
 from soupctl.errors import LedgerError, OutputError, SoupError, UsageError
 from soupctl.verbs import PushRequest, Request
 
@@ -28,17 +26,7 @@ FULL = "access where it is gated)"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback]:
     with serving() as state:
-        monkeypatch.setattr(constants, "ENDPOINT", state.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        # another protocol, which the stand-in does not speak
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        url = state.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url)
-        monkeypatch.setenv("HF_TOKEN", "hf_hidden")
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-        monkeypatch.setattr(attempts, "WAIT", 0.001)
-        monkeypatch.setattr(mirror, "_MIRRORED", {})
+        lead_hub_to(state, monkeypatch, tmp_path / "hub")
         state.commit("me/soup", FIRST, {".gitattributes": b""})
         yield state
 
@@ -64,7 +52,7 @@ def test_a_soup_is_pushed_with_its_card_and_read_from_there(
     made = verbs.push(PushRequest(soup, "hf://me/soup"))
     assert made.address == f"hf://me/soup@{hub.branches['me/soup@main']}"
     assert made.files == ("README.md", "soup.safetensors")
-    assert made.size == soup.stat().st_size
+    assert made.size == sum(len(there(hub)[name]) for name in made.files)
     found = there(hub)
     assert found["soup.safetensors"] == soup.read_bytes()
     card = found["README.md"].decode()
@@ -131,7 +119,6 @@ def commit_elsewhere(hub: Loopback, _: Path) -> None:
 
 
 def change_soup(hub: Loopback, soup: Path) -> None:
-    hub.on_upload = None
     real = hub.large
 
     class Noticing(dict[str, bytes]):
@@ -222,12 +209,7 @@ def test_the_command_prints_the_address_or_json(
     hub: Loopback, soup: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in ([], ["--json", "--force", "--quiet"]):
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        with pytest.raises(SystemExit) as ended:
-            main(["push", str(soup), "hf://me/soup/both", *words])
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        assert ended.value.code == 0
+        assert run_here("push", str(soup), "hf://me/soup/both", *words) == 0
         told = capsys.readouterr()
         commit = hub.branches["me/soup@main"]
         address = f"hf://me/soup@{commit}/both"
@@ -239,3 +221,86 @@ def test_the_command_prints_the_address_or_json(
         else:
             assert told.out == f"{address}\n"
             assert told.err.startswith(f"{soup}: pushed 2 files, ")
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    for seed, name in enumerate("pq"):
+        save_pipeline(tmp_path / name, seed)
+    verbs.average(Request([tmp_path / "p", tmp_path / "q"], tmp_path / "soup"))
+    return tmp_path / "soup"
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "unet/diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize("before", range(4))
+def test_a_file_that_is_gone_is_named_and_not_the_repository(
+    before: int, name: str, hub: Loopback, pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = pipeline / name
+    steps = iter(range(100))
+    hub.on_write = lambda: gone.unlink() if next(steps) == before else None
+    with pytest.raises(OutputError, match=rf"{name}: changed while it was read"):
+        verbs.push(PushRequest(pipeline, "hf://me/soup", card=False))
+    assert not hub.commits
+
+
+def test_a_file_that_is_gone_after_the_commit_does_not_hide_it(
+    hub: Loopback, pipeline: Path
+) -> None:
+    hub.commit("me/soup", FIRST, {".gitattributes": b""}, "dev")
+    verbs.push(PushRequest(pipeline, "hf://me/soup@dev", card=False))
+    requests = [each for each in hub.requests if not each.startswith("GET")]
+    hub.on_commit = (pipeline / "model_index.json").unlink
+    hub.write_faults.extend(["none"] * (len(requests) - 1) + ["lost"])
+    made = verbs.push(PushRequest(pipeline, "hf://me/soup", card=False))
+    assert made.commit == hub.branches["me/soup@main"]
+    assert len(hub.commits) == 2
+
+
+def test_a_dry_run_says_what_would_be_pushed_and_sends_nothing(
+    hub: Loopback, soup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.commit("me/soup", FIRST, {"both/README.md": b"old"}, "dev")
+    words = ("push", str(soup), "hf://me/soup@dev/both", "--dry-run")
+    assert run_here(*words, "--force") == 0
+    told = capsys.readouterr()
+    assert run_here(*words, "--force", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert told.err == ""
+    assert all(each.startswith("GET") for each in hub.requests)
+    made = verbs.push(PushRequest(soup, "hf://me/soup@dev/both"), force=True)
+    sizes = {name: len(there(hub, "dev")[name]) for name in made.files}
+    assert told.out.splitlines() == [
+        "target   hf://me/soup@dev/both",
+        f"branch   dev at {FIRST}",
+        "push     2 files, 202 kB",
+        f"replace  both/README.md, {sizes['both/README.md']} B",
+        "add      both/soup.safetensors, 201 kB",
+    ]
+    assert (plan["repository"], plan["branch"], plan["folder"]) == ("me/soup", "dev", "both")
+    assert {each["name"]: each["bytes"] for each in plan["files"]} == sizes
+    assert [each["replaces"] for each in plan["files"]] == [True, False]
+    assert plan["bytes"] == made.size
+
+
+def test_a_dry_run_refuses_what_a_push_would(
+    hub: Loopback, soup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.commit("me/full", FIRST, {"README.md": b"old"})
+    hub.commit("me/others", FIRST, {".gitattributes": b""})
+    hub.read_only.add("me/others")
+    for source, target in (
+        (soup, "hf://me/full"),
+        (soup, "hf://me/none"),
+        (soup, "hf://me/others"),
+        (soup, "hf://me/soup@none"),
+        (soup, f"hf://me/soup@{FIRST}"),
+        (soup, "me/soup"),
+        (tmp_path / "a.st", "hf://me/soup"),
+        (tmp_path / "none", "hf://me/soup"),
+    ):
+        codes = [run_here("push", str(source), target, *more) for more in ([], ["-n"])]
+        real, dry = capsys.readouterr().err.splitlines()
+        assert (codes[0], real) == (codes[1], dry)
+        assert codes[0] in range(2, 9)
+    assert not hub.commits

@@ -7,13 +7,14 @@ Rule 2: credentials are found by the library, in its own places.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from hashlib import sha1
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 from ...errors import OutputError, UsageError
+from ...frozen import frozen
 from ...storage.place import FORCE
 from .address import HubAddress
 from .attempts import (
@@ -32,10 +33,56 @@ PUSHING = Purpose(
 )
 MOVED = 412
 """The status that says that a branch is at another commit."""
+UNKNOWN = 404
+LARGEST_SMALL = 20_000_000
+"""Bytes of a file that a repository may hold as it is; larger ones it knows by their SHA-256."""
 
 
 class MovedError(Exception):
     """The branch has another commit than the one that was looked up."""
+
+
+@frozen
+class BranchTip:
+    """What a branch of a repository has before files are added to it."""
+
+    commit: str
+    replaced: tuple[str, ...]
+    """Those of the files that it has already."""
+
+
+def look_up(place: HubAddress, names: Collection[str], *, replace: bool) -> BranchTip:
+    """The branch that files of these names are to be added to.
+
+    Raises OutputError if the repository cannot be written to, or if one of them exists and
+    `replace` is false.
+    """
+    require_extra("hf", "huggingface_hub")
+    require_online(place, PUSHING)
+    if place.revision is not None and COMMIT.fullmatch(place.revision):
+        what = "names a commit, and files are added to a branch"
+        raise UsageError(what, path=place.shown, advice="leave it out, or name a branch")
+    commit, present = attempted(place.shown, lambda: repository_at(place), PUSHING)
+    taken = tuple(sorted(name for name in names if name in present))
+    if taken and not replace:
+        shown = HubAddress(place.repository, place.revision, taken[0]).shown
+        raise OutputError("exists", path=shown, advice=FORCE)
+    return BranchTip(commit, taken)
+
+
+def require_access(place: HubAddress) -> None:
+    """Raise OutputError for a repository that may be read, but not written to."""
+    from huggingface_hub import HfApi
+
+    def ask() -> None:
+        try:
+            HfApi().auth_check(place.repository, write=True)
+        except OSError as error:
+            # not every server tells
+            if status_of(error) != UNKNOWN:
+                raise
+
+    attempted(place.shown, lambda: _sound(ask), PUSHING)
 
 
 def commit_files(
@@ -49,23 +96,19 @@ def commit_files(
 ) -> str:
     """Add files to a branch in one commit, which is made after `check`; returns the new commit.
 
-    Their names are those in the repository. Raises OutputError for files that exist if `replace`
-    is false, for a branch that moves meanwhile, and if the repository cannot be written to.
+    Their names are those in the repository. Raises the errors of `look_up`, and OutputError for a
+    branch that moves meanwhile.
     """
-    require_extra("hf", "huggingface_hub")
-    require_online(place, PUSHING)
-    if place.revision is not None and COMMIT.fullmatch(place.revision):
-        what = "names a commit, and files are added to a branch"
-        raise UsageError(what, path=place.shown, advice="leave it out, or name a branch")
-    parent, present = attempted(place.shown, lambda: repository_at(place), PUSHING)
-    taken = sorted(name for name in files if name in present)
-    if taken and not replace:
-        shown = HubAddress(place.repository, place.revision, taken[0]).shown
-        raise OutputError("exists", path=shown, advice=FORCE)
+    tip = look_up(place, files, replace=replace)
     with warnings.catch_warnings():
         # what the library thinks of a model card is no failure
         warnings.simplefilter("ignore")
-        return _committed(place, files, title, parent, check, shows_progress)
+        try:
+            return _committed(place, files, title, tip.commit, check, shows_progress)
+        except (OutputError, OSError):
+            # a file of the soup that is gone may be why
+            check()
+            raise
 
 
 def _committed(
@@ -76,26 +119,14 @@ def _committed(
     check: Callable[[], None],
     shows_progress: bool,
 ) -> str:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars, logging
 
     (enable_progress_bars if shows_progress else disable_progress_bars)()
     logging.set_verbosity_error()
     api, where = HfApi(), {"repo_id": place.repository, "revision": place.revision}
-
-    def additions() -> list[Any]:
-        # the library changes them, so that each attempt needs its own
-        return [
-            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
-            for name, content in files.items()
-        ]
-
-    uploaded = _sound(additions)
-    attempted(
-        place.shown,
-        lambda: _sound(lambda: api.preupload_lfs_files(additions=uploaded, **where)),
-        PUSHING,
-    )
+    uploaded = _uploaded(api, place, files)
+    small = _blob_ids(files)
     check()
 
     def commit() -> str:
@@ -105,7 +136,7 @@ def _committed(
             )
         except OSError as error:
             # an answer that was lost may have been that it is made
-            if (found := _made(api, where, uploaded)) is not None:
+            if (found := _made(api, where, uploaded, small)) is not None:
                 return found
             if status_of(error) == MOVED:
                 raise MovedError from None
@@ -118,6 +149,27 @@ def _committed(
         what = "has moved to another commit meanwhile"
         raise OutputError(what, path=place.shown, advice="try again") from None
     return new
+
+
+def _uploaded(api: Any, place: HubAddress, files: Mapping[str, Path | bytes]) -> list[Any]:
+    """What a commit adds, its large files sent."""
+    from huggingface_hub import CommitOperationAdd
+
+    def additions() -> list[Any]:
+        # it digests the files
+        return [
+            CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
+            for name, content in files.items()
+        ]
+
+    made: list[Any] = attempted(place.shown, lambda: _sound(additions), PUSHING)
+    where = {"repo_id": place.repository, "revision": place.revision}
+    attempted(
+        place.shown,
+        lambda: _sound(lambda: api.preupload_lfs_files(additions=made, **where)),
+        PUSHING,
+    )
+    return made
 
 
 def _sound(request: Callable[[], Any]) -> Any:
@@ -136,7 +188,9 @@ def _sound(request: Callable[[], Any]) -> Any:
         raise RefusedError(MALFORMED) from error
 
 
-def _made(api: Any, where: Mapping[str, str | None], uploaded: list[Any]) -> str | None:
+def _made(
+    api: Any, where: Mapping[str, str | None], uploaded: list[Any], small: Mapping[str, str]
+) -> str | None:
     """The commit that a branch is at, if it has all these files; None for any other."""
     try:
         info = api.model_info(files_metadata=True, **where)
@@ -147,13 +201,17 @@ def _made(api: Any, where: Mapping[str, str | None], uploaded: list[Any]) -> str
     def is_there(each: Any) -> bool:
         found = there.get(each.path_in_repo)
         if found is None or found.lfs is None:
-            return found is not None and found.blob_id == _blob_id(each.path_or_fileobj)
+            return found is not None and found.blob_id == small.get(each.path_in_repo)
         return bool(found.lfs.sha256 == each.upload_info.sha256.hex())
 
     return str(info.sha) if all(map(is_there, uploaded)) else None
 
 
-def _blob_id(content: str | bytes) -> str:
-    """What git calls the content of a small file, which is given or lies at a path."""
-    data = content if isinstance(content, bytes) else Path(content).read_bytes()
-    return sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+def _blob_ids(files: Mapping[str, Path | bytes]) -> dict[str, str]:
+    """What git calls the contents of the small files, by their names in the repository."""
+    found = {}
+    for name, content in files.items():
+        if isinstance(content, bytes) or content.stat().st_size <= LARGEST_SMALL:
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            found[name] = sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return found
