@@ -9,6 +9,7 @@ import typer
 
 from ..choices import OnInt
 from ..frozen import frozen
+from ..storage.sizes import parse_size
 from . import options
 from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make_on, require_output
@@ -59,7 +60,7 @@ class ApplyOptions:
             allow_nonfinite=self.allow_nonfinite,
             component=self.component,
             variant=self.variant,
-            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            shard_size=parse_size(self.shard_size, "--shard-size"),
             ignore_ledger=self.ignore_ledger,
             keep_sum=self.keep_sum,
             blocks=None if self.blocks is None else read_blocks(self.blocks),

@@ -10,6 +10,7 @@ import typer
 from ..choices import OnInt, OnMissing, Quantization, WeightBy
 from ..errors import UsageError
 from ..frozen import frozen
+from ..storage.sizes import parse_size
 from . import options
 from .hub_option import CHECKPOINTS, Hub, NamesCheckpoints
 from .merge_output import MergeOptions, make_on, require_output
@@ -117,7 +118,7 @@ class AverageOptions:
             allow_nonfinite=self.allow_nonfinite,
             component=self.component,
             variant=self.variant,
-            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            shard_size=parse_size(self.shard_size, "--shard-size"),
             ignore_ledger=self.ignore_ledger,
             check_blobs=self.check_blobs,
             config_from=self.config_from,

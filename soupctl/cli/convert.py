@@ -10,6 +10,7 @@ import typer
 
 from ..choices import ConvertQuantization, Layout
 from ..frozen import frozen
+from ..storage.sizes import parse_size
 from . import options
 from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say
 from .hub_option import CHECKPOINTS
@@ -94,7 +95,7 @@ class ConvertOptions:
             excludes=tuple(self.exclude or ()),
             metadata=options.entries(self.set_, "--set"),
             without_metadata=tuple(self.unset or ()),
-            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            shard_size=parse_size(self.shard_size, "--shard-size"),
             component=self.component,
             variant=self.variant,
             allow_nonfinite=self.allow_nonfinite,

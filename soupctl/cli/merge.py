@@ -11,6 +11,7 @@ import typer
 from ..choices import MergeMethod, OnInt
 from ..errors import UsageError
 from ..frozen import frozen
+from ..storage.sizes import parse_size
 from ..ledger.weights import parse_number
 from ..storage.sizes import parse_size
 from . import options
@@ -115,7 +116,7 @@ class MethodOptions:
             dtype_for=tuple((glob, parse_dtype(name)) for glob, name in dtypes),
             component=self.component,
             variant=self.variant,
-            shard_size=options.parse_size(self.shard_size, "--shard-size"),
+            shard_size=parse_size(self.shard_size, "--shard-size"),
             ignore_ledger=self.ignore_ledger,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -15,18 +14,12 @@ from ..choices import OnInt
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.weights import parse_weight
-from ..pattern import pattern
 from . import completion
 from .hub_option import CHECKPOINTS
 from .report import ErrorStyle
 
 if TYPE_CHECKING:
     from ..verbs import DType, ExecutionOptions, Ingredient
-
-# enough digits for any size; Python refuses to parse thousands of them
-SIZE = pattern(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
-
-LONGEST_SHOWN = 40
 
 
 def _show_every_issue(context: typer.Context, asked: bool) -> bool:
@@ -186,22 +179,6 @@ class WorkOptions:
 
         found = ExecutionOptions.on(self.device)
         return found if self.threads is None else replace(found, threads=self.threads)
-
-
-def parse_size(text: str | None, option: str) -> int | None:
-    """Bytes of a size such as `512M` or `5GB`; M and MiB are powers of 1024, MB of 1000."""
-    if text is None:
-        return None
-    found = SIZE.fullmatch(text.strip())
-    if not found:
-        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-        raise UsageError(f"{option} {shown!r} is not a size", advice="such as 512M or 5GB")
-    number, prefix, suffix = found.groups()
-    base = 1000 if (suffix or "").lower() == "b" else 1024
-    size = int(Fraction(number) * base ** " kmgt".index(prefix.lower() or " "))
-    if size < 1:
-        raise UsageError(f"{option} must be positive")
-    return size
 
 
 def read_inputs(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from . import options
+from ..storage.sizes import parse_size
 from .progress import progress
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def limits(merge: MergeOptions) -> tuple[ExecutionOptions, int | None]:
     """The options of the device, and the limit of memory; None if there is no limit."""
     from .. import verbs
 
-    most = options.parse_size(merge.max_memory, "--max-memory")
+    most = parse_size(merge.max_memory, "--max-memory")
     return verbs.ExecutionOptions.on(merge.device, most), most
 
 

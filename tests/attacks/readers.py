@@ -30,7 +30,7 @@ from soupctl.banks.config import BankConfig, BaseDescription, Site
 from soupctl.banks.config_json import encode_config, parse_config
 from soupctl.banks.stack_json import StackEntry, encode_stack, parse_stack
 from soupctl.checkpoints.lists import read_list
-from soupctl.cli.options import parse_size, split_weight
+from soupctl.cli.options import split_weight
 from soupctl.configs.compare import differences
 from soupctl.errors import InputError, SoupError, UsageError
 from soupctl.format.dtypes import DType, parse_dtype
@@ -46,6 +46,7 @@ from soupctl.merge.blocks.request import read_blocks
 from soupctl.merge.kept_sum.format import Facts, encode_facts, parse_facts
 from soupctl.merge.recipe import Recipe, require_matches, selector
 from soupctl.merge.recipes.read import read_recipe
+from soupctl.storage.sizes import parse_size
 from soupctl.training.bank_options import PatchOptions
 from soupctl.training.config_file import read_config
 from soupctl.training.metrics import read_metrics

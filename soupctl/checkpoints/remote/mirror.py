@@ -25,7 +25,9 @@ from ...storage.place import refusing
 from ...workers import needed_while
 from ..config_files import is_copied, is_index, is_weights
 from .address import Address
+from .cached_file import with_cache
 from .listing import RemoteFiles
+from .range_cache import chosen_cache
 from .web import web_file
 
 LARGEST_COPY = 100_000_000
@@ -93,7 +95,7 @@ def _root() -> Path:
 def _built(listing: RemoteFiles) -> Path:
     """The path that stands for an address, made with all that lies below it."""
     own = PurePosixPath(listing.shown).name
-    place = Path(tempfile.mkdtemp(dir=_root()))
+    place, cache = Path(tempfile.mkdtemp(dir=_root())), chosen_cache()
     # an index is a file beside its shards
     is_file = "" in listing.files or is_index(own)
     top, shown = (
@@ -101,7 +103,7 @@ def _built(listing: RemoteFiles) -> Path:
     )
     show_as(str(top), shown)
     wanted = {
-        name or own: file
+        name or own: with_cache(file, cache)
         for name, file in listing.files.items()
         if _is_wanted(name or own) and is_inside(name or own)
     }
