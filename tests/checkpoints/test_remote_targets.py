@@ -279,7 +279,10 @@ class OneWayStore:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.metadata: dict[str, dict[str, str]] = {}
         self.failures: list[Exception] = []
+        self.lost: list[Exception] = []
+        """Raised after objects were written."""
 
     def invalidate_cache(self) -> None:
         pass
@@ -287,14 +290,17 @@ class OneWayStore:
     def info(self, name: str, **_: Any) -> dict[str, Any]:
         if name not in self.objects:
             raise FileNotFoundError
-        return {"type": "file", "size": len(self.objects[name])}
+        size, metadata = len(self.objects[name]), self.metadata.get(name)
+        return {"type": "file", "size": size, **({"metadata": metadata} if metadata else {})}
 
-    def put_file(self, path: str, name: str, mode: str, **_: Any) -> None:
+    def put_file(self, path: str, name: str, mode: str, metadata: dict[str, str]) -> None:
         if self.failures:
             raise self.failures.pop()
         if mode == "create" and name in self.objects:
             raise FileExistsError
-        self.objects[name] = Path(path).read_bytes()
+        self.objects[name], self.metadata[name] = Path(path).read_bytes(), metadata
+        if self.lost:
+            raise self.lost.pop()
 
 
 def test_stores_that_take_objects_whole_get_them_from_a_spool(
@@ -316,6 +322,37 @@ def test_stores_that_take_objects_whole_get_them_from_a_spool(
         verbs.average(Request(inputs, "gs://bucket/other.st"))
     assert {*there.objects} == {"bucket/soup.st"}
     assert not [*(tmp_path / "spool").iterdir()]
+
+
+def test_a_lost_answer_of_such_a_store_is_not_an_object_that_exists(
+    inputs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = OneWayStore()
+    monkeypatch.setattr(targets, "file_system", lambda _: there)
+    monkeypatch.setattr(attempts, "WAIT", 0.001)
+    there.lost = [TimeoutError()]
+    verbs.average(Request(inputs, "gs://bucket/soup.st"))
+    assert {*there.objects} == {"bucket/soup.st"}
+    there.objects["bucket/other.st"] = b"of someone else"
+    with pytest.raises(OutputError, match="exists"):
+        verbs.average(Request(inputs, "gs://bucket/other.st"))
+    there.lost = [TimeoutError()]
+    verbs.average(Request(inputs, "gs://bucket/other.st"), force=True)
+    assert there.objects["bucket/other.st"] == there.objects["bucket/soup.st"]
+
+
+def test_an_object_that_another_command_wrote_meanwhile_is_not_taken_for_its_own(
+    inputs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OvertakenStore(OneWayStore):
+        def put_file(self, path: str, name: str, mode: str, metadata: dict[str, str]) -> None:
+            super().put_file(path, name, mode, {upload.MARK: "another"})
+            super().put_file(path, name, mode, metadata)
+
+    there = OvertakenStore()
+    monkeypatch.setattr(targets, "file_system", lambda _: there)
+    with pytest.raises(OutputError, match="exists"):
+        verbs.average(Request(inputs, "gs://bucket/soup.st"))
 
 
 def test_a_server_that_sends_for_ever_is_given_up(

@@ -10,15 +10,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from secrets import token_hex
+from typing import Any
 
 from ...errors import OutputError
 from ...storage.partial import preallocate
 from ...storage.place import FORCE
 from ...storage.written import Writable, WrittenFile
 from .address import Address
-from .attempts import WRITING, attempted
+from .attempts import WRITING, RefusedError, attempted, faults
 from .buckets import file_system, in_time
-from .upload import TakenError, Upload
+from .upload import MARK, TakenError, Upload
 
 
 def require_free_object(address: Address, *, replace: bool) -> None:
@@ -102,15 +104,32 @@ def _spooled(
 def _send(spool: str, address: Address, replace: bool) -> None:
     """Send a file whole; one that exists is an error of the server, unless `replace`."""
     system = file_system(address.scheme)
-    mode = "overwrite" if replace else "create"
+    mode, mark = "overwrite" if replace else "create", token_hex(16)
 
     def put() -> bool:
         try:
             # no limit on time: the object may be large
-            system.put_file(spool, address.rest, mode=mode)
-        except FileExistsError:
-            return False
+            system.put_file(spool, address.rest, mode=mode, metadata={MARK: mark})
+        except faults() as error:
+            # an answer that was lost may have been that it is there
+            if _has_mark(system, address, mark):
+                return True
+            if isinstance(error, FileExistsError):
+                return False
+            raise
         return True
 
     if not attempted(address.shown, put, WRITING):
         raise _exists_already(address)
+
+
+def _has_mark(system: Any, address: Address, mark: str) -> bool:
+    """Whether the object there is the one that was sent with this mark."""
+    system.invalidate_cache()
+    try:
+        found = in_time(system.info, address.rest)
+    except RefusedError:
+        return False
+    except faults():
+        return False
+    return bool((found.get("metadata") or {}).get(MARK) == mark)
