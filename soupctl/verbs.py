@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from .choices import Quantization as Quantization
     from .choices import SearchSampler as SearchSampler
     from .choices import WeightBy as WeightBy
-    from .cluster import Workers as Workers
-    from .cluster import open_workers as open_workers
+    from .cluster.workers import Workers as Workers
+    from .cluster.workers import open_workers as open_workers
     from .convert.conversion import Conversion as Conversion
     from .convert.conversion import open_conversion as open_conversion
     from .convert.preview import ConversionPreview as ConversionPreview
@@ -199,7 +199,7 @@ MODULES = {
     ".convert.request": "ConvertRequest",
     ".convert.training": "RecordRequest open_record",
     ".convert.write": "ConvertedComponent convert convert_tensors require_free_output",
-    ".cluster": "Workers open_workers",
+    ".cluster.workers": "Workers open_workers",
     ".demo": "make_checkpoints",
     ".format.dtypes": "DType",
     ".ledger.data_shard": "images_digest",

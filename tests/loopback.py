@@ -86,8 +86,7 @@ class Loopback:
         self.commits: list[dict[str, Any]] = []
         """What commits say of themselves."""
         self.requests: list[str] = []
-        self.sent = 0
-        self.port = 0
+        self.sent = self.port = 0
         self.headers: list[dict[str, str]] = []
 
     @property

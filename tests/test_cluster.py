@@ -20,10 +20,14 @@ import pytest
 from dying import DyingRequest, die, fail, fail_beside, open_dying, refuse, talk
 from making import save
 from processes import started
+from run_here import run_here
 
-import soupctl.cluster
 from soupctl import verbs
-from soupctl.cluster import CallNeeds, Workers
+from soupctl.cluster import address as addresses
+from soupctl.cluster import calls
+from soupctl.cluster.calls import CallNeeds
+from soupctl.cluster.library import ray_library
+from soupctl.cluster.workers import STORE, Workers
 from soupctl.errors import LimitError, MismatchError, UsageError
 from soupctl.verbs import Opening, Request
 
@@ -39,7 +43,7 @@ def cluster() -> Iterator[str]:
     """The address of a cluster of two workers, which find the modules beside this one."""
     patched = pytest.MonkeyPatch()
     patched.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS.parent, TESTS))))
-    ray = soupctl.cluster._library()
+    ray = ray_library()
     # the path of a socket has at most 107 bytes
     folder = f"/tmp/ray{os.getpid()}"
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -48,7 +52,7 @@ def cluster() -> Iterator[str]:
             address="local",
             num_cpus=2,
             include_dashboard=False,
-            object_store_memory=soupctl.cluster.STORE,
+            object_store_memory=STORE,
             log_to_driver=False,
             logging_level="CRITICAL",
             _node_ip_address="127.0.0.1",
@@ -113,7 +117,7 @@ def test_a_worker_that_dies_again_and_again_is_an_error_that_names_its_work(work
 
 @needs_ray
 def test_workers_of_another_version_are_refused(workers, place, monkeypatch):
-    monkeypatch.setattr(soupctl.cluster, "__version__", "99.0")
+    monkeypatch.setattr(calls, "__version__", "99.0")
     with pytest.raises(MismatchError, match=r"a worker on .* has soupctl .*, and this is 99\.0"):
         called(workers, talk, "a")
 
@@ -175,32 +179,33 @@ main(sys.argv[1:])
 
 
 @needs_ray
-def test_a_killed_command_leaves_no_output_and_the_next_one_uses_its_parts(cluster, place):
+def test_a_killed_command_leaves_no_output_and_the_next_one_uses_its_parts(cluster, place, capsys):
     words = ("avg", *NAMES, "-o", "soup.st", "--ray", cluster)
-    killed = run("-c", DRIVER, *words)
+    command = [sys.executable, "-c", DRIVER, *words]
+    killed = subprocess.run(command, capture_output=True, check=False, env=with_tests())
     assert -signal.SIGKILL == killed.returncode
     assert not Path("soup.st").exists()
     times = {each.name: each.stat().st_mtime_ns for each in Path("soup.st.parts").iterdir()}
     assert [f"{n}-of-8.safetensors" for n in range(1, 9)] == sorted(times)
-    done = run("-m", "soupctl", *words, "--json")
 
-    assert (0, "") == (done.returncode, done.stderr)
-    assert "soup.st" == json.loads(done.stdout)["output"]
+    assert 0 == run_here(*words, "--json")
+    told = capsys.readouterr()
+    assert ("soup.st", "") == (json.loads(told.out)["output"], told.err)
     verbs.average(Request(NAMES, "alone.st"))
     assert Path("alone.st").read_bytes() == Path("soup.st").read_bytes()
     assert not Path("soup.st.parts").exists()
 
 
 @needs_ray
-def test_an_error_of_a_worker_ends_the_command_in_one_line_with_its_code(cluster, place):
+def test_an_error_of_a_worker_ends_the_command_in_one_line_with_its_code(cluster, place, capsys):
     save(Path("nan.st"), **{f"w{n}": np.full((n + 1, 7), np.nan, "f2") for n in range(8)})
-    alone = run("-m", "soupctl", "avg", "nan.st", "b.st", "-o", "soup.st")
-    done = run("-m", "soupctl", "avg", "nan.st", "b.st", "-o", "soup.st", "--ray", cluster)
-
-    assert (3, "") == (done.returncode, done.stdout)
-    assert alone.returncode == done.returncode
-    assert 1 == done.stderr.count("\n")
-    assert "soupctl: nan.st: w" in done.stderr
+    words = ("avg", "nan.st", "b.st", "-o", "soup.st")
+    assert 3 == run_here(*words) == run_here(*words, "--ray", cluster)
+    told = capsys.readouterr()
+    assert "" == told.out
+    alone, done = told.err.splitlines()
+    assert alone.startswith("soupctl: nan.st: w")
+    assert done.startswith("soupctl: nan.st: w")
     assert not Path("soup.st.parts").exists()
 
 
@@ -234,13 +239,8 @@ def with_tests() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS)))}
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=with_tests())
-
-
 def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch):
-    monkeypatch.setattr(soupctl.cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(addresses, "find_spec", lambda name: None)
     with pytest.raises(LimitError) as caught, verbs.open_workers("local"):
         pytest.fail("is connected")
 
@@ -249,18 +249,20 @@ def test_a_missing_library_is_named_with_the_way_to_install_it(monkeypatch):
 
 
 @needs_ray
-@pytest.mark.parametrize("named", [True, False])
-def test_a_cluster_that_does_not_answer_is_an_error_at_once(monkeypatch, named):
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_cluster_that_does_not_answer_is_an_error_at_once(monkeypatch, is_named):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         # nothing listens there
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
         with (
-            pytest.raises(LimitError, match=f"no Ray cluster answers at {address}"),
-            verbs.open_workers(address if named else "auto"),
+            pytest.raises(LimitError) as caught,
+            verbs.open_workers(address if is_named else "auto"),
         ):
             pytest.fail("is connected")
+    blamed = address if is_named else f"{address}, which RAY_ADDRESS names"
+    assert f"no Ray cluster answers at {blamed} (see ray status" in caught.value.message()
 
 
 @pytest.mark.parametrize(
@@ -272,3 +274,12 @@ def test_what_is_no_address_is_refused(address):
         verbs.open_workers(address),
     ):
         pytest.fail("is connected")
+
+
+@needs_ray
+def test_an_address_of_the_environment_that_is_none_is_refused_by_its_name(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:1")
+    with pytest.raises(UsageError, match="RAY_ADDRESS 'ray://head:1' is not the address"):
+        addresses.require_reachable("auto")
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert "auto" == addresses.require_reachable("auto").text

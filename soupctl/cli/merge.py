@@ -11,7 +11,6 @@ import typer
 from ..choices import MergeMethod, OnInt
 from ..errors import UsageError
 from ..frozen import frozen
-from ..storage.sizes import parse_size
 from ..ledger.weights import parse_number
 from ..storage.sizes import parse_size
 from . import options

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cluster import require_address, require_reachable
+from ..cluster.address import require_address, require_reachable
 from .main import RAY
 from .merge_output import MergeOptions, make
 from .progress import BytesBar

@@ -124,7 +124,7 @@ def _train_on_workers(
     ray: str, runs: Sequence[PreparedRun], report: ReportOptions
 ) -> list[TrainedRun]:
     """Train all runs on workers, as many at once as there are, and report them in their order."""
-    from ..cluster import open_workers
+    from ..cluster.workers import open_workers
     from ..training.on_workers import train_on_workers
 
     for number, each in enumerate(runs, 1):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ..cluster import Workers
+from ..cluster.workers import Workers
 from ..errors import UsageError
 from ..frozen import frozen
 from ..merge.average import Request, average, open_job

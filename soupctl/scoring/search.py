@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.hashing import ignore_progress
 from ..choices import SearchSampler
-from ..cluster import Workers
+from ..cluster.workers import Workers
 from ..errors import UsageError
 from ..frozen import frozen
 from ..merge.average import Request, average, open_job, planned_average

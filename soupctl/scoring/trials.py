@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoints.hashing import remembering_digests
 from ..checkpoints.open import STREAM
-from ..cluster import Workers
+from ..cluster.workers import Workers
 from ..errors import UsageError
 from ..frozen import frozen
 from ..ledger.sealed import canonical

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..cluster import CallNeeds, Workers
+from ..cluster.calls import CallNeeds
+from ..cluster.workers import Workers
 from ..frozen import frozen
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from ...checkpoints.hashing import (
     remembering_digests,
 )
 from ...choices import Level
-from ...cluster import CallNeeds, Workers
+from ...cluster.calls import CallNeeds
+from ...cluster.workers import Workers
 from ...errors import LedgerError, OutputError
 from ...frozen import frozen
 from ...workers import ExecutionOptions

@@ -21,7 +21,8 @@ from ...checkpoints.hashing import (
     known_digests,
     remembering_digests,
 )
-from ...cluster import CallNeeds, Workers
+from ...cluster.calls import CallNeeds
+from ...cluster.workers import Workers
 from ...errors import OutputError, SoupError, UsageError
 from ...frozen import frozen
 from ...storage.elsewhere import hint_at

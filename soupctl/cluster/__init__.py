@@ -1,0 +1,1 @@
+"""Functions called on the workers of a Ray cluster; nothing else in soupctl knows Ray."""
