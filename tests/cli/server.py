@@ -15,23 +15,47 @@ import gc
 import json
 import os
 import resource
+import shlex
 import signal
 import sys
 import tempfile
 import traceback
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 from soupctl.cli.app import commands
 from soupctl.cli.main import main
 
-HEADER = (
+SHAPES = (
     b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},'
     b'"b":{"dtype":"F16","shape":[2],"data_offsets":[8,12]},'
     b'"c":{"dtype":"F64","shape":[1],"data_offsets":[12,20]}}'
 )
-CHECKPOINT = len(HEADER).to_bytes(8, "little") + HEADER + bytes(20)
+HEADER = len(SHAPES).to_bytes(8, "little") + SHAPES
+
+USUAL = """\
+avg a.st b.st -o soup.st -j1
+avg a.st b.st -o kept.st --keep-sum -j1
+add kept.st c.st -o more.st -j1
+subtract soup.st a.st -o less.st -j1
+verify soup.st --level rebuild
+delta b.st a.st -o b.delta -j1
+apply a.st b.delta -o applied.st -j1
+merge a.st b.st --method slerp -o merged.st -j1
+convert a.st -o converted.st --dtype F32 -j1
+diff a.st b.st
+log soup.st --tree
+inspect a.st
+has soup.st a.st
+hash soup.st
+attest soup.st -o proof.json -j1
+bom soup.st -o bom.json
+greedy a.st b.st --score 'echo 1 # {}' -o best.st -j1
+rank soup.st --score 'echo 1 # {}' -j1
+"""
+"""Commands that load what most others do."""
 
 
 def start(request: dict) -> int:
@@ -84,13 +108,24 @@ def become(request: dict) -> None:
 
 
 def load() -> None:
-    """Run a command, so that all it loads and compiles is there; one thread leaves no other."""
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder, "a.st")
-        checkpoint.write_bytes(CHECKPOINT)
-        arguments = ["avg", str(checkpoint), "-o", f"{folder}/b.st", "-j1"]
-        every = commands()
-        every.main(args=arguments, prog_name="soupctl", standalone_mode=False)
+    """Run commands, so that all that they load and compile is there; one thread leaves no other."""
+    before = Path.cwd()
+    every = commands()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as nothing,
+        redirect_stdout(nothing),
+        redirect_stderr(nothing),
+    ):
+        os.chdir(folder)
+        for number, name in enumerate(("a.st", "b.st", "c.st")):
+            Path(name).write_bytes(HEADER + bytes([number]) * 20)
+        for command in USUAL.splitlines():
+            every.main(args=shlex.split(command), prog_name="soupctl", standalone_mode=False)
+        os.chdir(before)
+    # what a refusal of an option needs
+    for name in ("suggest", "usage"):
+        import_module(f"soupctl.cli.{name}")
     # the module of a command is loaded when its options are made
     for name in every.commands:
         assert every.commands[name].params
