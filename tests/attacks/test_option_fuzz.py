@@ -335,8 +335,21 @@ def test_commands_of_odd_words_end_with_a_documented_code_and_one_line(tried, re
 VALUES = (*NUMBERS, *WORDS)
 SHARE = 20
 """One of so many values is tried with each option, others with the next."""
-FEWER = dict.fromkeys(("apply", "delta", "ema", "run", "greedy", "rank", "search"), 80)
-"""The same for commands most of whose options are those of `avg`."""
+SHARING = 4
+"""As many commands with the same option share its values, since most read it in the same way."""
+HOLDERS = {
+    name: [command for command in TRIED if name in OPTIONS[command]]
+    for name in sorted({name for each in OPTIONS.values() for name in each})
+}
+"""The commands that have an option, by its name."""
+
+
+def values_of(name: str, command: str) -> tuple[str, ...]:
+    """The values of an option that a command is given, and others that have it are not."""
+    sharing = min(len(HOLDERS[name]), SHARING)
+    turn = HOLDERS[name].index(command) % sharing
+    start = [*HOLDERS].index(name) % SHARE + SHARE * turn
+    return (*OWN_VALUES.get(name, ())[turn::sharing], *VALUES[start :: SHARE * sharing])
 
 
 @pytest.mark.parametrize("command", TRIED)
@@ -355,13 +368,11 @@ def test_odd_values_of_every_option_end_with_a_documented_code_and_one_line(trie
     inputs |= {"greedy": ["a.st", "b.st", "--score", "echo 1 # {}"]}
     inputs |= {"search": ["a.st", "b.st", "--score", "echo 1 # {}", "--trials", "2"]}
     inputs |= {"rank": ["soup.st", "-f", "--score", "echo 1 # {}"]}
-    share = FEWER.get(command, SHARE)
     output = ["-n", "-o", "new.st"] if "-o" in OPTIONS[command] else []
     # it has no plan to show, and may make its file
     output = ["-f", "-o", "new.st"] if command == "lora" else output
-    for number, (name, takes_value) in enumerate(OPTIONS[command].items()):
-        values = (*OWN_VALUES.get(name, ()), *VALUES[number % share :: share])
-        for value in values if takes_value else ("",):
+    for name, takes_value in OPTIONS[command].items():
+        for value in values_of(name, command) if takes_value else ("",):
             option = [f"{name}={value}"] if takes_value else [name]
             target = ["-n", "-o", "new-{t}.st"] if name == "--sweep" else output
             line = [command, *inputs.get(command, ["soup.st"]), *target, *option]
