@@ -213,7 +213,7 @@ def _save(folder: Path) -> Callable[..., None]:
 def hollow(folder: Path) -> Callable[..., None]:
     """Writes a checkpoint of zeros that takes no disk: {name: (dtype, shape)}."""
 
-    def write(path: str, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> None:
+    def write(path: str | Path, tensors: Mapping[str, tuple[str, Sequence[int]]]) -> None:
         sizes = {"F8_E4M3": 1, "F16": 2, "F32": 4}
         header, end = {}, 0
         for name, (dtype, shape) in tensors.items():
