@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 
 import in_turn
 import limit
@@ -39,7 +40,11 @@ def test_runs_are_paired_in_their_order_without_the_warm_up(monkeypatch):
 
 
 @pytest.mark.skipif(limit.compiler() is None, reason="the limit needs a C compiler")
-def test_each_command_runs_against_a_limit_that_reads_and_writes_as_it_must(tmp_path, capsys):
+def test_each_command_runs_against_a_limit_that_reads_and_writes_as_it_must(
+    tmp_path, capsys, monkeypatch
+):
+    # a warm-up runs the same once more
+    monkeypatch.setattr(other_limits, "in_turn", partial(in_turn.in_turn, warm_up=False))
     result = tmp_path / "result.json"
     words = ["--pairs", "1", "--tensors", "1", "--folder", str(tmp_path), "-o", str(result)]
     assert other_limits.main([*words, "--soupctl", f"{sys.executable} -m soupctl"]) == 0
