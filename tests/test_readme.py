@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -103,7 +105,37 @@ def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return result
 
 
-def require_shown(blocks: list[Block], folder: Path) -> None:
+Run = Callable[[str, Path], subprocess.CompletedProcess[str]]
+"""Runs a shell script in a folder."""
+
+FORKED = ("finetune", "inspect", "patch-dmp")
+"""Commands that take seconds to load their libraries, and are forks of one process that has."""
+
+
+@contextmanager
+def runner(place: str, streams: Path) -> Iterator[Run]:
+    """Runs the commands of a folder; what they read and write passes through `streams`."""
+    if place != "training":
+        yield run
+        return
+    commands = import_module("commands").TrainingCommands.launch(streams)
+
+    def run_forked(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        name, *words = shlex.split(script)
+        if name != "soupctl" or words[0] not in FORKED:
+            return run(script, folder)
+        terminal = import_module("terminal").Terminal()
+        done = commands(*words, folder=folder, out=terminal.path, environment={"NO_COLOR": None})
+        shown = terminal.shown().decode().replace("\r\n", "\n")
+        return subprocess.CompletedProcess(script, done.code, shown, done.err)
+
+    try:
+        yield run_forked
+    finally:
+        commands.server.close()
+
+
+def require_shown(blocks: list[Block], folder: Path, run: Run = run) -> None:
     """Run the commands of console blocks in `folder` and compare what they print.
 
     A command that two pages show is run once.
@@ -198,7 +230,7 @@ def test_the_examples_of_a_page_print_their_documented_output(
     require_shown([block for block in console("demo") if block.page == page], folder)
 
 
-# six processes that load torch, among other tests that do
+# processes that load torch, among other tests that do
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("place", PLACES)
 def test_the_examples_on_folders_print_their_documented_output(
@@ -206,11 +238,15 @@ def test_the_examples_on_folders_print_their_documented_output(
 ) -> None:
     fill, where, left = PLACES[place]
     monkeypatch.syspath_prepend(ROOT / where)
-    fill(tmp_path)
+    folder, streams = tmp_path / "folder", tmp_path / "streams"
+    for each in (folder, streams):
+        each.mkdir()
+    fill(folder)
 
-    require_shown(console(place), tmp_path)
+    with runner(place, streams) as run_here:
+        require_shown(console(place), folder, run_here)
 
-    assert [name for name in left if not (tmp_path / name).is_file()] == []
+    assert [name for name in left if not (folder / name).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PRINTED)

@@ -44,11 +44,15 @@ class TrainingCommands:
         *words: object,
         killed_at_sync: int = 0,
         answers: str = "",
+        out: Path | None = None,
         folder: Path | None = None,
         environment: Mapping[str, str | None] | None = None,
         limits: Mapping[str, int] | None = None,
     ) -> int:
-        """The process id of a command as it begins to run; `answers` are its standard input."""
+        """The process id of a command as it begins to run.
+
+        `answers` are its standard input, and `out` is a device instead of a file.
+        """
         self.count += 1
         paths = [self.streams / f"{self.count}.{name}" for name in ("in", "out", "err")]
         for path in paths:
@@ -60,7 +64,7 @@ class TrainingCommands:
             "umask": 0o022,
             "environment": {"COLUMNS": "80", "NO_COLOR": "1", **(environment or {})},
             "limits": limits or {},
-            "streams": [str(path) for path in paths],
+            "streams": [str(paths[0]), str(out or paths[1]), str(paths[2])],
             "killed_at_sync": killed_at_sync,
         }
         started = self.server.start(request)
