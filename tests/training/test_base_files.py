@@ -77,27 +77,39 @@ def test_loaded_weights_do_not_follow_later_writes_to_the_base(base, running, sh
     assert all(value.equal(before[name]) for name, value in models.vae.state_dict().items())
 
 
+@pytest.fixture(scope="module")
+def run_of_one_step(bases, shards, running, tmp_path_factory):
+    output = tmp_path_factory.mktemp("trained") / "run"
+    running.run(bases["text"], shards["text"], output, running.ReporterSpy(), steps=1)
+    return output
+
+
+@pytest.fixture
+def resumed(run_of_one_step, base, shards, running, tmp_path):
+    """Trains a second step from a copy of the base, and hands on what was reported."""
+
+    def resume():
+        output, spy = shutil.copytree(run_of_one_step, tmp_path / "run"), running.ReporterSpy()
+        running.run(base, shards["text"], Path(output), spy, steps=2)
+        return spy
+
+    return resume
+
+
 @pytest.mark.parametrize("component", CHANGES)
-def test_a_run_is_not_resumed_on_another_base(component, base, shards, running, tmp_path):
-    arguments = base, shards["text"], tmp_path / "run", running.ReporterSpy()
-    running.run(*arguments, steps=1)
+def test_a_run_is_not_resumed_on_another_base(component, base, resumed):
     CHANGES[component](base)
 
     with pytest.raises(OutputError, match=f"another run: base {component} config is blake3:"):
-        running.run(*arguments, steps=2)
+        resumed()
 
 
-def test_a_run_is_resumed_on_the_same_configs_written_otherwise(base, shards, running, tmp_path):
-    arguments = base, shards["text"], tmp_path / "run"
-    running.run(*arguments, running.ReporterSpy(), steps=1)
+def test_a_run_is_resumed_on_the_same_configs_written_otherwise(base, resumed):
     for path in base.rglob("*config.json"):
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, "_name_or_path": "elsewhere"}, indent=7))
-    spy = running.ReporterSpy()
 
-    running.run(*arguments, spy, steps=2)
-
-    assert spy.steps == [2]
+    assert [2] == resumed().steps
 
 
 @pytest.mark.parametrize(

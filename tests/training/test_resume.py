@@ -41,6 +41,19 @@ def hashes(output: str) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="module")
+def run_of_four_steps(running, bases, shards, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("finished") / "run"
+    running.run(bases["plain"], shards["plain"], output, running.ReporterSpy(), save_every=2)
+    return output
+
+
+@pytest.fixture
+def finished(run_of_four_steps, tmp_path) -> Path:
+    """A finished run of four steps with a checkpoint after two and four, for a test to change."""
+    return Path(shutil.copytree(run_of_four_steps, tmp_path / "run"))
+
+
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, shards):
     base, data = bases["text"], shards["text"]
     straight = soupctl(*words(base, data, "straight"))
@@ -137,15 +150,14 @@ def test_weights_that_are_not_finite_are_never_saved(trained, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_damaged_checkpoint_is_skipped_and_reported(trained, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_and_reported(trained, finished):
     more = {"steps": 4, "save_every": 2}
-    trained("plain", tmp_path / "run", **more)
-    record = tmp_path / "run" / "soupctl.json"
+    record = finished / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
-    torn = tmp_path / "run" / "checkpoints" / "step-000004"
+    torn = finished / "checkpoints" / "step-000004"
     (torn / "model.safetensors").write_bytes(b"torn")
 
-    spy = trained("plain", tmp_path / "run", **more)
+    spy = trained("plain", finished, **more)
 
     assert spy.steps == [3, 4]
     assert spy.said[0] == f"skipped: {torn}: is damaged: its files are not those of its manifest"
@@ -156,39 +168,36 @@ def test_a_damaged_checkpoint_is_skipped_and_reported(trained, tmp_path):
     [{"step": -1}, {"step": True}, {"identity": []}, {"optimizer": []}, {"files": None}],
     ids=str,
 )
-def test_an_invalid_manifest_is_skipped(trained, tmp_path, change):
-    trained("plain", tmp_path / "run", save_every=2)
-    last = tmp_path / "run" / "checkpoints" / "step-000004"
+def test_an_invalid_manifest_is_skipped(trained, finished, change):
+    last = finished / "checkpoints" / "step-000004"
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
     (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
-    spy = trained("plain", tmp_path / "run", steps=5, save_every=2)
+    spy = trained("plain", finished, steps=5, save_every=2)
 
     assert spy.said[0].startswith(f"skipped: {last}: is damaged: ")
     assert spy.steps == [3, 4, 5]
 
 
 @pytest.mark.parametrize("change", [{"ema_steps": None}, {"optimizer": {"x.y": 1}}], ids=str)
-def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(trained, tmp_path, change):
-    trained("plain", tmp_path / "run")
-    last = tmp_path / "run" / "checkpoints" / "step-000004"
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(trained, finished, change):
+    last = finished / "checkpoints" / "step-000004"
     manifest = json.loads((last / checkpoint.MANIFEST).read_text())
     (last / checkpoint.MANIFEST).write_text(json.dumps(manifest | change))
 
     with pytest.raises(InputError, match="cannot be restored: "):
-        trained("plain", tmp_path / "run", steps=5)
+        trained("plain", finished, steps=5)
 
 
 @pytest.mark.parametrize("change", [{"steps": "many"}, {"weights": None}], ids=str)
-def test_a_finished_record_without_a_result_is_refused_in_one_line(trained, tmp_path, change):
-    trained("plain", tmp_path / "run")
-    record = tmp_path / "run" / "soupctl.json"
+def test_a_finished_record_without_a_result_is_refused_in_one_line(trained, finished, change):
+    record = finished / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
 
     with pytest.raises(
         InputError, match="is not a valid record of a run: a finished run needs steps and weights"
     ):
-        trained("plain", tmp_path / "run")
+        trained("plain", finished)
 
 
 def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
@@ -210,10 +219,9 @@ def test_a_signal_during_the_report_of_the_last_step_stops_before_publishing(
     assert (False, True) == (found, (tmp_path / "run" / "model").exists())
 
 
-def test_a_finished_run_is_not_repeated(trained, tmp_path):
-    trained("plain", tmp_path / "run")
+def test_a_finished_run_is_not_repeated(trained, finished):
 
-    spy = trained("plain", tmp_path / "run")
+    spy = trained("plain", finished)
 
     assert spy.steps == []
 
@@ -230,15 +238,14 @@ def test_a_finished_run_reports_its_number_of_steps(running, bases, shards, tmp_
     )
 
 
-def test_a_deleted_result_is_published_again(trained, tmp_path):
-    trained("plain", tmp_path / "run")
-    made = hashes(str(tmp_path / "run"))
-    shutil.rmtree(tmp_path / "run" / "model")
+def test_a_deleted_result_is_published_again(trained, finished):
+    made = hashes(str(finished))
+    shutil.rmtree(finished / "model")
 
-    spy = trained("plain", tmp_path / "run")
+    spy = trained("plain", finished)
 
     assert spy.steps == []
-    assert made == hashes(str(tmp_path / "run"))
+    assert made == hashes(str(finished))
 
 
 @pytest.mark.parametrize("family", ["text", "class", "dit", "plain"])
@@ -252,15 +259,14 @@ def test_a_finished_run_at_a_constant_rate_can_be_extended(trained, tmp_path, fa
     assert hashes(str(tmp_path / "straight")) == hashes(str(tmp_path / "longer"))
 
 
-def test_a_run_that_is_beyond_the_steps_asked_for_says_how_far_it_is(trained, tmp_path):
-    trained("plain", tmp_path / "run")
-    record = tmp_path / "run" / "soupctl.json"
+def test_a_run_that_is_beyond_the_steps_asked_for_says_how_far_it_is(trained, finished):
+    record = finished / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
 
     with pytest.raises(OutputError) as refusal:
-        trained("plain", tmp_path / "run", steps=3)
+        trained("plain", finished, steps=3)
 
-    told = f"{tmp_path}/run/checkpoints/step-000004: is already at step 4, after the last step, 3"
+    told = f"{finished}/checkpoints/step-000004: is already at step 4, after the last step, 3"
     assert refusal.value.message() == f"{told} (increase --steps)"
 
 
@@ -282,15 +288,14 @@ def test_a_run_can_resume_from_a_named_checkpoint(trained, tmp_path):
     assert hashes(str(tmp_path / "run")) == hashes(str(tmp_path / "other"))
 
 
-def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained, tmp_path):
-    trained("plain", tmp_path / "run", steps=4, save_every=2)
-    record = tmp_path / "run" / "soupctl.json"
+def test_metrics_hold_each_step_once_however_often_a_run_was_interrupted(trained, finished):
+    record = finished / "soupctl.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
-    checkpoint.remove_checkpoint(tmp_path / "run" / "checkpoints" / "step-000004")
+    checkpoint.remove_checkpoint(finished / "checkpoints" / "step-000004")
 
-    trained("plain", tmp_path / "run", steps=4, save_every=2)
+    trained("plain", finished, steps=4, save_every=2)
 
-    rows = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    rows = (finished / "metrics.jsonl").read_text().splitlines()
     assert [1, 2, 3, 4] == [json.loads(row)["step"] for row in rows]
 
 
