@@ -31,8 +31,8 @@ MODEL_TYPES: Mapping[str, str] = {
 }
 """The prefix of transformers' classes in the table of defaults."""
 LENGTH, POSITIONS = "model_max_length", "max_position_embeddings"
-UNBOUNDED = int(1e30)
-"""The length that transformers writes for a tokenizer without a limit."""
+UNBOUNDED = 1e18
+"""Lengths beyond this one mean no limit; transformers writes 1e30."""
 PREDICTION, PREDICTS_NOISE = "prediction_type", "predict_epsilon"
 
 
@@ -72,6 +72,7 @@ def bounded_captions(
     tokenizer: Mapping[str, Any], encoder: Mapping[str, Any], tokens: int | None
 ) -> dict[str, Any]:
     """A tokenizer's config with a length limit: its own, or `tokens`, or its text encoder's."""
-    if tokenizer.get(LENGTH, UNBOUNDED) == UNBOUNDED:
+    own = tokenizer.get(LENGTH)
+    if own is None or (isinstance(own, int | float) and own > UNBOUNDED):
         return {**tokenizer, LENGTH: tokens or encoder.get(POSITIONS)}
     return dict(tokenizer)

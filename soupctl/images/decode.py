@@ -49,14 +49,20 @@ ORIENTATION = 274
 """The tag of an image's orientation."""
 TURNED = (5, 6, 7, 8)
 """Orientations of images that are stored with width and height exchanged."""
-TILE_WIDTH, TILE_LENGTH, SAMPLES_PER_PIXEL = 322, 323, 277
+TILE_WIDTH, TILE_LENGTH, SAMPLES_PER_PIXEL, PHOTOMETRIC = 322, 323, 277, 262
 """Tags of a TIFF file."""
+WHITE_IS_ZERO = 0
+"""The photometric interpretation of a TIFF file whose largest value is black."""
 
 _one_large = threading.RLock()
 
 
 class TooLarge(InputError):
     """An image file that exceeds the limits."""
+
+
+class AnimatedJxl(InputError):
+    """An animation of JPEG XL, whose plug-in shows the last frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,12 @@ def _formats(data: bytes, path: Path) -> Sequence[str]:
     if kind is None or not plug_ins.register(kind):
         return FORMATS
     if kind == plug_ins.JXL:
-        _require_size(plug_ins.jxl_size(data), path)
+        header = plug_ins.jxl_header(data)
+        _require_size(header.size, path)
+        if header.is_animated:
+            raise AnimatedJxl(
+                "is an animation, of which no plug-in shows the first frame", path=path
+            )
     return (*FORMATS, kind)
 
 
@@ -180,6 +191,10 @@ def _white(image: Image.Image) -> int:
     """
     if image.mode not in WIDE_GREY:
         return WHITES[-1]
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        # Pillow would show a negative
+        raise ValueError("has white as 0")
     values = np.asarray(image)
     least, most = float(values.min()), float(values.max())
     whites = WHITES if image.mode == "F" else WHITES[1:]

@@ -1,11 +1,13 @@
 """Plug-ins of Pillow that read HEIC and JPEG XL, if they are installed.
 
 Rule 1: a plug-in is imported when the first file of its format is read, and only then.
-Rule 2: the size of a JPEG XL image is read here, because its plug-in decodes a file to open it.
+Rule 2: the header of a JPEG XL image is read here, because its plug-in decodes a file to open it,
+and shows the last frame of an animation without saying so.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 
 HEIF, JXL = "HEIF", "JXL"
@@ -23,8 +25,8 @@ BITS = (9, 13, 18, 30)
 """The widths of a large size in the header of JPEG XL."""
 RATIOS = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Width by height in the header of JPEG XL; 0 if the width is given."""
-LONGEST_HEADER = 16
-"""More bytes than a size takes."""
+LONGEST_HEADER = 32
+"""More bytes than the fields that are read take."""
 
 
 def format_of(data: bytes) -> str | None:
@@ -51,16 +53,39 @@ def register(kind: str) -> bool:
     return True
 
 
-def jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a JPEG XL image, as stored; ValueError if its header is malformed.
+@dataclass(frozen=True, slots=True)
+class JxlHeader:
+    """What the header of a JPEG XL image says."""
 
-    The fields are those of SizeHeader in ISO/IEC 18181-1.
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
+    is_animated: bool
+
+
+def jxl_header(data: bytes) -> JxlHeader:
+    """The header of a JPEG XL image; ValueError if it is malformed.
+
+    The fields are those of SizeHeader and ImageMetadata in ISO/IEC 18181-1.
     """
     start = data[: len(JXL_CODESTREAM) + LONGEST_HEADER]
     header = start if data.startswith(JXL_CODESTREAM) else _codestream(data)
     if not header.startswith(JXL_CODESTREAM):
         raise ValueError("has no JPEG XL codestream")
     bits = _Bits(header[len(JXL_CODESTREAM) :])
+    size = _size(bits)
+    # not all fields have their defaults, and there are more than those of every image
+    if bits.take(1) or not bits.take(1):
+        return JxlHeader(size, is_animated=False)
+    bits.take(3)  # the orientation
+    if bits.take(1):
+        _size(bits)  # for showing it
+    # an image for a preview, whose size has yet another form, is refused like an animation
+    has_preview = bits.take(1)
+    return JxlHeader(size, is_animated=bool(has_preview or bits.take(1)))
+
+
+def _size(bits: _Bits) -> tuple[int, int]:
+    """Width and height, which are the next field."""
     is_small = bool(bits.take(1))
 
     def side() -> int:

@@ -20,7 +20,13 @@ from blake3 import blake3
 from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
 from ..errors import InputError, Issue, OutputError, SoupError
-from ..images.decode import TooLarge, check_image, one_large_file, read_image_file
+from ..images.decode import (
+    AnimatedJxl,
+    TooLarge,
+    check_image,
+    one_large_file,
+    read_image_file,
+)
 from ..ledger.data_files import (
     images_among,
     masks_among,
@@ -247,6 +253,8 @@ def _check_image(
             digest = _digest(data)
     except TooLarge:
         return name, "too large to be decoded safely"
+    except AnimatedJxl:
+        return name, "that is an animation of JPEG XL, whose first frame cannot be read"
     except (SoupError, OSError):
         return name, "unreadable"
     return name, ScannedImage(identity, digest, header)

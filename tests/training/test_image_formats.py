@@ -63,3 +63,9 @@ def test_wide_gray_without_a_usual_white_is_a_bad_image(tmp_path, values):
     Image.fromarray(values).save(tmp_path / "a.tif")
 
     assert "1 image unreadable: a.tif" in refusal(tmp_path, NONE)
+
+
+def test_wide_gray_whose_largest_value_is_black_is_a_bad_image(tmp_path):
+    Image.fromarray(WIDE["16 bits"]).save(tmp_path / "a.tif", tiffinfo={262: 0})
+
+    assert "1 image unreadable: a.tif" in refusal(tmp_path, NONE)

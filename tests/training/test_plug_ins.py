@@ -195,7 +195,7 @@ def test_packed_pictures_are_unpacked_for_their_plug_in(data, installed, is_ther
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 6), (4096, 300), (11_586, 11_586), (1 << 30, 1)])
 def test_the_size_of_jpeg_xl_is_read_from_its_header(size):
-    assert plug_ins.jxl_size(jxl(*size)) == size
+    assert plug_ins.jxl_header(jxl(*size)).size == size
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,35 @@ def test_the_size_of_jpeg_xl_is_read_from_its_header(size):
 def test_small_sizes_and_ratios_of_jpeg_xl_are_read(bits, size):
     packed = sum(bit << place for place, bit in enumerate(bits)).to_bytes(4, "little")
 
-    assert plug_ins.jxl_size(plug_ins.JXL_CODESTREAM + packed) == size
+    assert plug_ins.jxl_header(plug_ins.JXL_CODESTREAM + packed).size == size
+
+
+# not all fields have their defaults, and there are more of them; orientation 1; no other size
+MORE = [0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("more", "is_animated"),
+    [
+        ([1], False),
+        ([0, 0], False),
+        ([*MORE, 0, 0], False),
+        ([*MORE, 0, 1], True),
+        ([*MORE[:-1], 1, 1, *[0] * 5, 1, 0, 0, 0, 1], True),
+    ],
+)
+def test_an_animation_of_jpeg_xl_is_a_bad_image(data, installed, more, is_animated):
+    installed("pillow_jxl")
+    bits = [0, *side(6), 0, 0, 0, *side(8), *more]
+    packed = sum(bit << place for place, bit in enumerate(bits)).to_bytes(18, "little")
+    written = (data / "c.jxl").read_bytes()
+    (data / "c.jxl").write_bytes(plug_ins.JXL_CODESTREAM + packed + written[20:])
+
+    if is_animated:
+        with pytest.raises(InputError, match="1 image that is an animation of JPEG XL"):
+            scan_dataset(data, Conditioning.NONE)
+    else:
+        assert len(scan_dataset(data, Conditioning.NONE).samples) == 2
 
 
 def test_the_codestream_of_jpeg_xl_may_be_in_several_boxes():
@@ -220,8 +248,8 @@ def test_the_codestream_of_jpeg_xl_may_be_in_several_boxes():
     boxes = plug_ins.JXL_BOXES + box(b"ftyp", b"jxl ") + box(b"Exif", b"x" * 99)
     parts = [box(b"jxlp", bytes(4) + stream[:3]), box(b"jxlp", bytes(4) + stream[3:])]
 
-    assert plug_ins.jxl_size(boxes + b"".join(parts)) == (300, 200)
-    assert plug_ins.jxl_size(boxes + box(b"jxlc", stream)) == (300, 200)
+    assert plug_ins.jxl_header(boxes + b"".join(parts)).size == (300, 200)
+    assert plug_ins.jxl_header(boxes + box(b"jxlc", stream)).size == (300, 200)
 
 
 def box(kind: bytes, content: bytes) -> bytes:
