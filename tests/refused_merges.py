@@ -55,6 +55,17 @@ def save_inputs() -> None:
     delta("c.st", "b.st", "c-b.delta")
     delta("integers.st", "a.st", "integers.delta")
     apply("a.st", "b-a.delta", output="applied.st")
+    factors = {"up.weight": np.ones((3, 1)), "down.weight": np.ones((1, 2))}
+    layers = ("lora_te_layer", "lora_unet_layer")
+    save(Path("unet.st"), **{"layer.weight": np.ones((3, 2), np.float16)})
+    save(
+        Path("both-lora.st"),
+        **{
+            f"{layer}.lora_{name}": array.astype(np.float16)
+            for layer in layers
+            for name, array in factors.items()
+        },
+    )
     average("taken.st", "a.st", "b.st", take=[("steps", "c.st")])
     _save_parts()
 
@@ -320,6 +331,11 @@ OF_DELTAS = [
         "add applied.st c-b.delta -o x.st",
         ("make the soup again with soupctl apply --other-base",),
         instead=("apply a.st b-a.delta c-b.delta --other-base -o x.st",),
+    ),
+    Refused(
+        "apply unet.st both-lora.st -o x.st",
+        ("soupctl convert --exclude GLOB makes an adapter without such modules",),
+        instead=("convert both-lora.st --exclude 'lora_te*' -o x.st",),
     ),
     Refused(
         "apply a.st b-a.delta c-b.delta --blocks GRAD_V -o x.st",

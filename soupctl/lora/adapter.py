@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WIDEST = DType.F32.bits
 """Bits of the widest factors, such that their products are exact float64s."""
+LEAVE_OUT = "soupctl convert --exclude GLOB makes an adapter without such modules"
 
 
 @frozen
@@ -170,7 +171,8 @@ class Adapter:
             target = index.find(scaled.module.layer, scaled.module.parameter)
             if target is None:
                 if not may_lack(scaled.module.layer):
-                    issues.append(self.unplaced(scaled.module.name, label))
+                    advice = None if issues else LEAVE_OUT
+                    issues.append(self.unplaced(scaled.module.name, label, advice))
                 continue
             issues += self._misfits(scaled.module, target, base, label)
             first = 0
@@ -183,9 +185,9 @@ class Adapter:
             raise MismatchError.collected(issues)
         return found
 
-    def unplaced(self, module: str, label: str) -> Issue:
+    def unplaced(self, module: str, label: str, advice: str | None) -> Issue:
         """The issue of a module that the base called `label` has no layer for."""
-        return Issue(f"matches no layer of {label}", self.label, module)
+        return Issue(f"matches no layer of {label}", self.label, module, advice)
 
     def _misfits(
         self, module: AdapterModule, target: Target, base: Mapping[str, Tensor], label: str

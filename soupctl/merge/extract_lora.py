@@ -50,7 +50,7 @@ class Extraction:
     variant: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse, with UsageError, a rank that is none, a dtype of no factors, and streams."""
+        """Refuse, with UsageError, an impossible rank, a dtype of no factors, and streams."""
         if type(self.rank) is not int or self.rank < 1:
             raise UsageError(
                 f"{self.rank!r} is not a rank", advice="give a whole number above zero"

@@ -16,7 +16,7 @@ from ..checkpoints.layout import ModelFiles
 from ..checkpoints.open import find_input, open_input
 from ..errors import Issue, MismatchError
 from ..frozen import frozen
-from ..lora.adapter import Adapter
+from ..lora.adapter import LEAVE_OUT, Adapter
 from ..lora.modules import OTHER_TOOL, is_adapter, kind_of_other_adapter
 from .adapter_reader import AdapterReader, BasePart, Lacks
 from .applied_plan import Delta
@@ -149,13 +149,15 @@ def _located(checkpoint: Checkpoint, bases: Bases) -> tuple[Delta | None, ...]:
 
 def _unplaced(adapter: Adapter, found: Sequence[AdapterReader], bases: Bases) -> Iterator[Issue]:
     """The issues of modules that are in no component, or in several."""
+    advice: str | None = LEAVE_OUT
     for scaled in adapter.modules:
         name = scaled.module.name
         holders = [
             part for part, each in zip(bases.names, found, strict=True) if name in each.placed
         ]
         if not holders:
-            yield adapter.unplaced(name, bases.label)
+            yield adapter.unplaced(name, bases.label, advice)
+            advice = None
         elif len(holders) > 1:
             what = f"matches layers of {' and '.join(holders)} in {bases.label}"
             yield Issue(what, adapter.label, name, PICK)

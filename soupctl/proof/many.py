@@ -141,7 +141,8 @@ def verify_folder(
     """The results of verifying soups of a folder, and the soups that were not read.
 
     `how` verifies a soup, and takes what `verify` takes.
-    Raises UsageError for a share that is none, LimitError where the machine fails.
+    Raises UsageError for a share that is not above 0 and at most 1, LimitError where the machine
+    fails.
     """
     if not 0 < share.sample <= 1:
         raise UsageError("--sample must be above 0% and at most 100%", advice="such as 5%")

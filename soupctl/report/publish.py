@@ -31,9 +31,9 @@ def report(
 ) -> SoupFacts:
     """Write the page about a soup, and return what it tells.
 
-    `force` replaces an existing page. Raises OutputError for an existing file that is none,
-    LimitError without the libraries that draw, and what `soup_facts` raises; then there is no page,
-    or the old one.
+    `force` replaces an existing page. Raises OutputError for an existing file that is not such a
+    page, LimitError without the libraries that draw, and what `soup_facts` raises; then there is no
+    page, or the old one.
     """
     require_extra()
     # only now, because these load the libraries that draw
