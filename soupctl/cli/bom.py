@@ -30,8 +30,8 @@ def bom(
     """Write the bill of materials of a soup: CycloneDX, as JSON.
 
     It lists the soup's files with their hashes, its ingredients with their weights, and the data
-    that they were trained on, as the ledger has them. `verify` checks the ledger. A model card of
-    Hugging Face says the same for people.
+    that they were trained on, as the ledger has them. `verify` checks the ledger. With
+    `--model-card`, the card says the same for people.
 
     Example: soupctl bom soup.safetensors -o bom.json
     """

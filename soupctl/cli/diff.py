@@ -45,7 +45,7 @@ def diff(
     *,
     printing: options.PrintOptions,
 ) -> None:
-    """Compare two checkpoints, or with --matrix what several changed in a base.
+    """Compare two checkpoints, or with --matrix the changes of several to a base.
 
     The exit code is 0 if both have the same tensors to the last byte, which is when `soupctl hash`
     prints the same digest for both, and 1 if not. Codes with a scale are compared by the numbers

@@ -50,9 +50,9 @@ class TrainingOptions:
         str | None,
         typer.Option(help="Program that trained it, such as kohya-25.2.", metavar="NAME"),
     ] = None
-    ema: Annotated[
-        bool, typer.Option("--ema", help="It has the moving average of the weights.")
-    ] = False
+    ema: Annotated[bool, typer.Option("--ema", help="Its weights are a moving average (EMA).")] = (
+        False
+    )
     caption_column: Annotated[
         str, typer.Option(help="Field of metadata.jsonl with the captions.", metavar="NAME")
     ] = "text"

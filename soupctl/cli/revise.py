@@ -212,7 +212,7 @@ def swap(
     revise: ReviseOptions,
     merge: MergeOptions,
 ) -> None:
-    """Exchange one ingredient of a soup for another, in its weight.
+    """Replace an ingredient of a soup with another, at its weight.
 
     Example: soupctl swap soup.safetensors dogs.safetensors dogs-v2.safetensors -o new.safetensors
     """

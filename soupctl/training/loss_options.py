@@ -47,7 +47,7 @@ class LossOptions(DataOptions):
     ema: bool = option(True, "Publish the exponential moving average (EMA) of the weights.")
     ema_decay: float = option(0.9999, "Decay of the EMA.", FRACTION, is_on_command_line=False)
     precision: Precision = option(
-        Precision.NO, "Mixed precision of the denoiser; no computes in float32."
+        Precision.NO, "Mixed precision of the denoiser, or no for float32."
     )
     grad_checkpointing: bool = option(
         False,
