@@ -17,6 +17,7 @@ from huggingface_hub import constants
 
 from soupctl import verbs
 from soupctl.checkpoints.remote import attempts, mirror, read_ahead, web
+from soupctl.checkpoints.remote.room import ROOM
 from soupctl.errors import InputError, MismatchError, OutputError, UsageError
 from soupctl.merge.parts.record import DIGEST_KEY, PART_KEY, text_digest
 from soupctl.verbs import PartOfPlan, Request
@@ -50,6 +51,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loopback]:
         monkeypatch.setattr(attempts, "WAIT", 0.001)
         monkeypatch.setattr(read_ahead, "LARGEST_BLOCK", BLOCK)
         monkeypatch.setattr(read_ahead, "SMALLEST_BLOCK", BLOCK)
+        # as many blocks as there are
+        monkeypatch.setattr(ROOM, "size", ROOM.size // (4 << 20) * BLOCK)
         monkeypatch.chdir(tmp_path)
         state.commit("org/a", FIRST, OF_A)
         state.commit("org/b", FIRST, OF_B)
