@@ -42,12 +42,12 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "most", "rooms"),
     [
-        (("hash", "soup.st"), 70, "checkpoints ledger"),
+        (("hash", "soup.st"), 71, "checkpoints ledger"),
         (("has", "soup.st", "a.st"), 99, ASKING),
         (("log", "soup.st"), 99, ASKING),
-        (("inspect", "soup.st"), 117, f"{ASKING} banks"),
-        (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 199, AVERAGING),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 199, AVERAGING),
+        (("inspect", "soup.st"), 118, f"{ASKING} banks"),
+        (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 201, AVERAGING),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 201, AVERAGING),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):
