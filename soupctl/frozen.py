@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, f
 from functools import cache
 from inspect import get_annotations
 from operator import attrgetter
+from threading import RLock
 from types import CodeType, FunctionType
 from typing import Any, NoReturn, TypeVar, dataclass_transform
 
@@ -22,6 +23,8 @@ Values = Callable[[object], tuple[object, ...]]
 
 FIELDS, PARAMETERS = "__dataclass_fields__", "__dataclass_params__"
 """Where the standard library looks for the description of a class."""
+LOCK = RLock()
+"""Held while a class is described, with those that it inherits from."""
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -59,11 +62,14 @@ class _Description:
         self.cls = cls
 
     def __get__(self, _instance: object, asked: type) -> Fields:
-        described: Any = dataclass(init=False, repr=False, eq=False)(self.cls)
-        made = next(each for each in asked.__mro__ if vars(each).get(FIELDS) is self)
-        for name in (PARAMETERS, FIELDS):
-            setattr(made, name, getattr(described, name))
-        return getattr(made, FIELDS)  # type: ignore[no-any-return]
+        with LOCK:
+            # none, if another thread described the class meanwhile
+            made = [each for each in asked.__mro__ if vars(each).get(FIELDS) is self]
+            if made:
+                described: Any = dataclass(init=False, repr=False, eq=False)(self.cls)
+                for name in (PARAMETERS, FIELDS):
+                    setattr(made[0], name, getattr(described, name))
+        return getattr(asked, FIELDS)  # type: ignore[no-any-return]
 
 
 def _own_fields(cls: type) -> Fields:

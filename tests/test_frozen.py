@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import pytest
 
+from soupctl import frozen as frozen_module
 from soupctl.frozen import frozen
 
 
@@ -140,3 +142,28 @@ def test_a_field_may_have_any_name():
         object: int = 3
 
     assert (4, 2, 5) == (Entries(4, object=5).set_, Entries().MISSING, Entries(4, object=5).object)
+
+
+def test_threads_may_ask_for_the_fields_of_a_class_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    @frozen
+    class Asked:
+        """A class that the standard library has not described so far."""
+
+        first: int
+        second: list[int] = field(default_factory=list)
+
+    found: list[Any] = []
+    other = threading.Thread(target=lambda: found.append(replace(Asked(1), first=2)))
+
+    def described(**options: bool) -> Callable[[type[Any]], type[Any]]:
+        if other.ident is None:
+            # the other thread asks while this one describes the class
+            other.start()
+            other.join(0.1)
+        return dataclass(**options)
+
+    monkeypatch.setattr(frozen_module, "dataclass", described)
+    assert replace(Asked(3), first=4) == Asked(4)
+    other.join()
+    assert found == [Asked(2)]
+    assert fields(Asked)[1].default_factory is list
