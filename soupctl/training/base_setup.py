@@ -145,6 +145,8 @@ def _require_usable_options(base: Base, options: Options, patch: PatchOptions | 
         issues.append(
             Issue("has no text encoder", base.given, advice="remove --train-text-encoder")
         )
+    if options.bucket_resolutions and not options.buckets:
+        issues.append(Issue("bucket-resolutions in --config needs --buckets"))
     if patch is not None and options.buckets:
         issues.append(Issue("buckets work with finetune only: a bank has one image size"))
     if options.buckets and base.class_name == "DiTTransformer2DModel":

@@ -165,8 +165,6 @@ def _problems(options: Options) -> Iterator[str]:
         yield "--validate and --validate-share exclude each other: give one of them"
     if options.buckets and options.regularization is not None:
         yield "--buckets and --regularization exclude each other: images of a batch have one size"
-    if options.bucket_resolutions and not options.buckets:
-        yield "bucket-resolutions in --config needs --buckets"
     yield from out_of_bounds(options)
     if LARGEST_RATE < options.lr < float("inf"):
         yield f"--lr must be at most {LARGEST_RATE:g}, not {options.lr}"

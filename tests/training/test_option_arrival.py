@@ -96,7 +96,7 @@ def another(options: CommandOptions, name: str) -> Any:
     type_ = type_ if isinstance(type_, type) else typing.get_args(type_)[0]
     default = options.defaults.get(name, getattr(kind(), name))
     if typing.get_origin(typing.get_type_hints(kind)[name]) is tuple:
-        return ("one", "two")
+        return ("one", "two") if type_ is str else (7, 9)
     if issubclass(type_, StrEnum):
         return next(each for each in type_ if each is not default)
     texts = {"timesteps": "0:7", "ema_tracks": "0.05,0.1"}
