@@ -20,7 +20,7 @@ from replication.bank_tables import tenth_changes
 from replication.banks import DMP, FIXED_GATE, FULL, MAIN, PROMPTS
 from replication.contrasts import Rows, contrast, contrasts, rows_of
 from replication.paired import TENTHS
-from replication.settings import BankSetting, Setting
+from replication.settings import setting_of
 from replication.shapes import CAPTIONS, Pictures, caption_text
 from replication.summaries import half_width
 
@@ -235,7 +235,7 @@ def samples(result: Mapping[str, Any], folder: Path) -> Figure:
     """Samples of the main arms from the same noise, a pair of columns for each caption."""
     from replication.dmp import BankStudy  # noqa: PLC0415
 
-    study = BankStudy(folder, _setting(result["setting"]))
+    study = BankStudy(folder, setting_of(result["setting"]))
     study.rates = result["rates"]
     patching = study.patching("shapes", 0)
     judge = study.domains.judge("shapes", "test")
@@ -273,14 +273,3 @@ def _strip(axes: Axes, images: np.ndarray, title: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
-
-
-def _setting(fields: Mapping[str, Any]) -> Setting:
-    """The setting as the result has it."""
-
-    def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
-        }
-
-    return Setting(**plain({**fields, "banks": BankSetting(**plain(fields["banks"]))}))

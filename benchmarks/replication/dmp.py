@@ -84,8 +84,11 @@ class BankStudy:
             width=self.sizes.width,
             layers=self.sizes.layers,
             test=self.sizes.test,
+            draws=self.sizes.draws,
             samples=self.sizes.samples,
             sample_steps=self.sizes.sample_steps,
+            classifier_images=self.sizes.classifier_images,
+            classifier_steps=self.sizes.classifier_steps,
             # as the paper samples faces
             guidance=1.0,
         )

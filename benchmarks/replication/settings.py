@@ -30,6 +30,8 @@ class BankSetting:
     """Of timestep and noise, for each image and tenth of the timesteps."""
     samples: int
     sample_steps: int
+    classifier_images: int
+    classifier_steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ SMALL = Setting(
         draws=2,
         samples=480,
         sample_steps=20,
+        classifier_images=6000,
+        classifier_steps=2500,
     ),
 )
 SETTINGS = {
@@ -143,6 +147,8 @@ SETTINGS = {
             test=4608,
             samples=4800,
             sample_steps=50,
+            classifier_images=20_000,
+            classifier_steps=10_000,
         ),
     ),
     "smoke": replace(
@@ -179,6 +185,8 @@ SETTINGS = {
             draws=1,
             samples=48,
             sample_steps=1,
+            classifier_images=48,
+            classifier_steps=1,
         ),
     ),
 }
