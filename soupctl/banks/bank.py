@@ -3,7 +3,7 @@
 It implements Diffusion Model Patching (Ham et al. 2025, arXiv 2405.17825): x_i + g_i(t) * P_i is
 the input of block i, where P_i are its prompts and g_i(t) the gate's weights at timestep t.
 
-Rule 1: a new bank is zero everywhere, so it adds exactly nothing.
+Rule 1: the prompts of a new bank are zero, so it adds exactly nothing.
 Rule 2: a bank is stored and computed in float32, whatever the base's dtype, also under autocast.
 """
 
@@ -97,6 +97,18 @@ class PromptBank(nn.Module):
                 f"gate.{rows}.{name}": value.detach() for name, value in gate.named_parameters()
             }
         return found
+
+    def draw_gate(self, seed: int) -> None:
+        """Draw the gate's weights for the embedding at random from N(0, 1 / D).
+
+        Prompts that a zero gate weighs alike, and that are not bound to a position, would get equal
+        gradients, and stay equal for ever.
+        """
+        for rows, gate in self.gate.items():
+            shape = (int(rows), self.config.base.embedding_width)
+            drawn = rng.normal(shape, seed, "initial gate", int(rows)) / np.sqrt(shape[1])
+            with torch.no_grad():
+                gate.weight[:, :-1] = torch.from_numpy(drawn)
 
     def copy_gate(self, other: PromptBank) -> None:
         """Copy the gate of `other`, and freeze it: banks that share a gate average exactly.

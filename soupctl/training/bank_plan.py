@@ -57,11 +57,16 @@ class BankPlan:
         base = replace(self.config.base, digest=digest)
         return replace(self, config=replace(self.config, base=base))
 
-    def initial_bank(self) -> PromptBank:
-        """The bank before training: zero, except for a gate that is taken."""
+    def initial_bank(self, seed: int) -> PromptBank:
+        """The bank before training, of zero prompts.
+
+        The gate is the one that is taken, drawn at random for prompts without a position, or zero.
+        """
         bank = PromptBank(self.config)
         if self.gate is not None:
             bank.copy_gate(self.gate)
+        elif self.config.gate is GateKind.MIXTURE or self.config.prepended:
+            bank.draw_gate(seed)
         return bank
 
 
@@ -102,5 +107,5 @@ def plan_bank(
         require_same_base(config, gate.config, options.gate_from)
     plan = BankPlan(config, gate, base_parameters(model))
     # refuses a gate that does not fit, before weights and images are read
-    plan.initial_bank()
+    plan.initial_bank(seed=0)
     return plan

@@ -59,12 +59,13 @@ def patch_dmp(run: PreparedRun, reporter: Reporter) -> TrainedRun:
 
 
 def initial_state(run: PreparedRun, models: Models) -> LoopState:
-    """The state before the first step, with a zero bank, on accelerate's devices."""
+    """The state before the first step, with zero prompts, on accelerate's devices."""
     assert run.bank is not None
     assert run.request.patch is not None
     options, accelerator = run.options, run.accelerator
     prepare_models(run, models)
-    patched = PatchedDenoiser(models.denoiser.requires_grad_(False), run.bank.initial_bank())
+    bank = run.bank.initial_bank(options.seed)
+    patched = PatchedDenoiser(models.denoiser.requires_grad_(False), bank)
     groups = patched.bank.parameter_groups(options.lr, run.request.patch.gate_lr_scale)
     optimizer = make_optimizer(groups, options)
     model, optimizer = accelerator.prepare(patched, optimizer)

@@ -91,7 +91,7 @@ def test_no_gradient_reaches_the_base_and_a_new_bank_changes_nothing(
     assert all(each.grad.any() for each in bank.prompts.values())
     training.model.attachment.remove()
     plain = train_bank.train_denoiser.loss_function(run, models)(models.denoiser, batch)
-    again = train_bank.PatchedDenoiser(models.denoiser, run.bank.initial_bank())
+    again = train_bank.PatchedDenoiser(models.denoiser, run.bank.initial_bank(seed=3))
     assert torch.equal(plain, train_bank.train_denoiser.loss_function(run, models)(again, batch))
     assert loss > plain
 
@@ -105,6 +105,16 @@ def test_the_learning_rate_of_the_gate_is_scaled(patched, tmp_path):
     prompts = max(each.abs().max() for name, each in tensors.items() if "prompts" in name)
     assert pytest.approx(1e-3, rel=1e-2) == float(prompts)
     assert pytest.approx(5e-3, rel=1e-2) == float(tensors["gate.4.bias"].abs().max())
+
+
+@pytest.mark.parametrize("options", [{"gate": GateKind.MIXTURE, "prompts": 3}, {"prepend": 3}])
+def test_prompts_without_a_position_learn_different_things(options, patched, tmp_path):
+    patched("dit", tmp_path / "run", options, steps=8, lr=1e-2)
+
+    tensors = load_file(tmp_path / "run" / WEIGHTS)
+    prompts = tensors["prompts.transformer_blocks.0"]
+    differences = [abs(prompts[one] - prompts[other]).max() for one, other in ((0, 1), (1, 2))]
+    assert min(differences) > 1e-3
 
 
 def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
