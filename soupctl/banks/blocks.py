@@ -48,7 +48,7 @@ def describe_base(
         raise MismatchError(what)
     return BaseDescription(
         kind=kind,
-        sites=_sites(type(model), _plain(model.config), size),
+        sites=_sites(model.__class__, _plain(model.config), size),
         sample_size=size,
         embedding_width=_embedding_width(model),
         config_digest=_config_digest(model),
