@@ -68,7 +68,7 @@ def gain(result: Mapping[str, Any]) -> Figure:
         for row, (control, color) in enumerate(said.items()):
             if control in by_control:
                 values = by_control[control].differences
-                _interval_or_edge(axes, values, place + 0.2 - 0.2 * row, color, reach)
+                _interval_or_edge(axes, values, place + 0.26 - 0.26 * row, color, reach)
     for control, color in said.items():
         axes.plot([], [], "o", color=color, label=f"against {control}")
     axes.set_yticks(
@@ -76,6 +76,7 @@ def gain(result: Mapping[str, Any]) -> Figure:
         [f"{each.say} (n={len(by['the base'].differences)})" for each, by in reversed(found)],
     )
     axes.set_xlim(-1.2 * reach, 1.2 * reach)
+    axes.set_ylim(-0.7, len(found) - 0.3)
     axes.axvline(0, color="0.5", linewidth=0.8)
     axes.set_xlabel(
         "test loss of the bank with a gate, less that of the other, in % of the base's\n"
