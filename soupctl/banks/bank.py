@@ -99,13 +99,19 @@ class PromptBank(nn.Module):
         return found
 
     def draw_gate(self, seed: int) -> None:
-        """Draw the gate's weights for the embedding at random from N(0, 1 / D).
+        """Draw the gate's weights for the embedding from N(0, 1 / D), or, without one, its bias.
 
         Prompts that a zero gate weighs alike, and that are not bound to a position, would get equal
         gradients, and stay equal for ever.
         """
         for rows, gate in self.gate.items():
             shape = (int(rows), self.config.base.embedding_width)
+            if self.config.gate_input is GateInput.NONE:
+                # no embedding reaches the weights
+                bias = rng.normal(shape[:1], seed, "initial bias", int(rows))
+                with torch.no_grad():
+                    gate.bias.copy_(torch.from_numpy(bias))
+                continue
             drawn = rng.normal(shape, seed, "initial gate", int(rows)) / np.sqrt(shape[1])
             with torch.no_grad():
                 gate.weight[:, :-1] = torch.from_numpy(drawn)

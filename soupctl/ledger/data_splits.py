@@ -18,7 +18,7 @@ SPLITS = TRAINING | {
     *("dev", "eval", "evaluation", "test", "testing", "val", "valid", "validation"),
 }
 """Lowercase names of folders that are parts of a data set."""
-NUMBERED = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
+NUMBERED = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
 """The pattern of their names beside each other, such as `train2017` and `val2017`."""
 WORD = re.compile(
     r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
@@ -42,6 +42,8 @@ class SplitFiles:
 
 def split_of(name: str) -> str:
     """The split that a name has a word for, that for training if there are several; else empty."""
+    if whole := NUMBERED.fullmatch(name.lower()):
+        return whole[1]
     words = [word.lower() for word in WORD.findall(name)]
     return next((word for word in words if word in TRAINING), words[0] if words else "")
 

@@ -146,6 +146,9 @@ def _problems(options: PatchOptions) -> Iterator[str]:
         _ = options.deepest
     except ValueError:
         yield f"--blocks must be all or numbers such as 0-3,7, not {options.blocks!r}"
+    if options.prepend > 1 and options.gate is GateKind.MIXTURE:
+        # the gate weighs whole prompts, so those of one would get equal gradients
+        yield "prepend in --config must be 0 or 1 with --gate mixture, or its prompts stay equal"
     yield from out_of_bounds(options)
 
 

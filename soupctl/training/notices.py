@@ -128,4 +128,4 @@ def _of_other_splits(samples: Sequence[Sample], rows: Mapping[str, ImageMetadata
     counts = Counter(split for split in told if split_of(split) not in {"", *TRAINING})
     if counts:
         images, splits = count_text(counts.total(), "image"), ", ".join(map(repr, sorted(counts)))
-        yield f"{images} of the split {splits}, as the table says, trained on as well"
+        yield f"{images} of the split {splits}, as the table says, used as well"

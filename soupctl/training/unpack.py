@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError, LimitError, OutputError, shortened
 from ..images.decode import LARGEST_FILE
-from ..ledger.data_splits import TRAINING, split_of
+from ..ledger.data_splits import SPLITS, TRAINING, split_of
 from ..ledger.image_metadata import METADATA
 from ..ledger.sealed import canonical
 from ..storage import cache
@@ -38,6 +39,8 @@ MOST_GROWTH = 100
 One image may always be as large as an image can be."""
 NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL)
 """What the system says of names that are too long, or that need a file to be a folder."""
+LEADING = re.compile(rf"(?:{'|'.join(sorted(SPLITS))})(?:[-._0-9].*)?", re.IGNORECASE)
+"""The pattern of names that begin with a split, such as `train-00000-of-00002.parquet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,19 @@ def _of_training(folder: Path, packs: list[str]) -> list[str]:
     """The files of the split for training, or all if there is one split."""
     splits = {name: _split_of(name) for name in packs}
     found = set(splits.values())
-    if chosen := [name for name, split in splits.items() if split in TRAINING]:
+    chosen = [name for name, split in splits.items() if split in TRAINING]
+    # a word in one name, as in steam_train.tar beside car.tar, may be of what the images show
+    if chosen and (found - TRAINING != {""} or any(map(_begins_with_split, chosen))):
         return chosen
-    if found == {""}:
+    if chosen or found == {""}:
         return packs
     what = f"has packed images of splits for testing only: {first_names(packs)}"
     raise InputError(what, path=folder, advice="give those for training, or rename them")
+
+
+def _begins_with_split(name: str) -> bool:
+    """Whether the name of a file, or of a folder that it is in, begins with that of a split."""
+    return any(LEADING.fullmatch(part) for part in PurePosixPath(name).parts)
 
 
 def _split_of(name: str) -> str:

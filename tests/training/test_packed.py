@@ -152,6 +152,13 @@ def test_the_split_of_packed_images_may_be_a_word_within_their_name(data, stem):
     assert f"without {stem.format('test')}.parquet, {stem.format('validation')}" in found.notices[1]
 
 
+def test_a_word_in_the_name_of_one_pack_leaves_no_other_out(data):
+    for name in ("steam_train", "car"):
+        pq.write_table(table(), data / f"{name}.parquet")
+
+    assert len(scan_dataset(data, NONE).samples) == 6
+
+
 def test_packed_files_beside_images_are_left_out_and_named(data):
     write_parquet(data, table())
     Image.new("RGB", (8, 8)).save(data / "preview.png")

@@ -117,6 +117,14 @@ def test_prompts_without_a_position_learn_different_things(options, patched, tmp
     assert min(differences) > 1e-3
 
 
+def test_prompts_before_a_sequence_differ_without_an_input_of_the_gate(patched, tmp_path):
+    bank = {"prepend": 3, "gate_input": GateInput.NONE}
+    patched("dit", tmp_path / "run", bank, steps=8, lr=1e-2)
+
+    prompts = load_file(tmp_path / "run" / WEIGHTS)["prompts.transformer_blocks.0"]
+    assert abs(prompts[0] - prompts[1]).max() > 1e-4
+
+
 def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
     from soupctl.banks.files import load_bank  # noqa: PLC0415
 
@@ -285,6 +293,7 @@ def test_an_untrainable_request_is_refused_before_anything_is_written(
         ({"gate_lr_scale": -1.0}, "--gate-lr-scale must be positive, not -1.0"),
         ({"gate_grid": 0}, "gate-grid in --config must be at least 1, not 0"),
         ({"prepend": -1}, "prepend in --config must be at least 0, not -1"),
+        ({"prepend": 2, "gate": GateKind.MIXTURE}, "prepend in --config must be 0 or 1 with"),
     ],
 )
 def test_invalid_options_of_a_bank_are_refused(bank, said):

@@ -95,6 +95,7 @@ def test_two_splits_for_training_or_a_table_of_all_splits_are_refused(tmp_path):
             "has the folder test2017, which is a split for testing",
         ),
         (("val/cat/a.png",), LABEL, "has the folder val, which is a split for testing"),
+        (("cat/trainsplit/a.png", "cat/testsplit/b.png"), NONE, "has several splits: cat/test"),
         (("train/a.png",), LABEL, "has the folder train, which is a split, not a class"),
         (("img/a.png", "reg/b.png"), NONE, "has regularization images in reg"),
     ],
@@ -127,6 +128,7 @@ def test_folders_that_are_no_parts_of_a_set_are_used(tmp_path, names, kind):
     [
         ("seg_train", "seg_test"),
         ("training_set", "test_set"),
+        ("trainsplit", "TESTSPLIT"),
         ("TrainImages", "ValImages"),
         ("images train", "images evaluation"),
     ],
@@ -149,7 +151,7 @@ def test_images_that_a_table_says_are_for_testing_are_told(tmp_path):
 
     (notice,) = dataset.scan_dataset(tmp_path, NONE).notices
 
-    assert notice == "1 image of the split 'test', as the table says, trained on as well"
+    assert notice == "1 image of the split 'test', as the table says, used as well"
 
 
 def test_a_table_may_name_images_of_a_part_of_a_set(tmp_path):
