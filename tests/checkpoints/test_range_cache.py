@@ -22,6 +22,8 @@ from processes import started
 from remote_models import PLACES, SECOND, A, B, average, local_root, model
 
 from soupctl.checkpoints.remote import mirror, range_cache
+from soupctl.checkpoints.remote.buckets import StoredObject
+from soupctl.checkpoints.remote.cached_file import with_cache
 from soupctl.checkpoints.remote.range_cache import RangeCache, chosen_cache
 from soupctl.errors import OutputError, UsageError
 from soupctl.storage.lock import locked
@@ -130,6 +132,35 @@ def test_another_version_is_another_file(kind, cache, again, server, tmp_path) -
     assert sent > len(A)
 
 
+class VersionedBucket:
+    """A bucket of one object, whose newest version can be removed again."""
+
+    def __init__(self) -> None:
+        self.versions = [b"1234"]
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def info(self, _name: str, **_: object) -> dict[str, object]:
+        newest = self.versions[-1]
+        return {"type": "file", "size": len(newest), "ETag": newest.hex()}
+
+    def cat_file(self, _name: str, *, start: int, end: int, **_: object) -> bytes:
+        return self.versions[-1][start:end]
+
+
+def test_what_a_bucket_sends_of_another_version_is_not_kept(tmp_path) -> None:
+    bucket, cache = VersionedBucket(), RangeCache(tmp_path, 10 * BLOCK)
+    stored = StoredObject(bucket, "b/a", "s3://b/a", 4, (b"1234".hex(),))
+    bucket.versions.append(b"5678")
+    with pytest.raises(OutputError, match="changed while it was read"):
+        with_cache(stored, cache).read(0, 4)
+    bucket.versions.pop()
+    assert with_cache(stored, cache).read(0, 4) == b"1234"
+    assert with_cache(stored, cache).read(0, 4) == b"1234"
+    assert len(entries(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("tag", ['W/"1"', ""])
 def test_a_version_that_names_no_bytes_is_not_kept(tag, cache, again, server, tmp_path) -> None:
     server.lies["ETag"] = tag
@@ -178,6 +209,27 @@ def test_ranges_used_least_recently_make_room(tmp_path) -> None:
     assert on_disk(tmp_path / "kept") <= 3 * BLOCK
 
 
+def test_a_range_that_is_used_while_room_is_made_is_not_the_first_to_go(
+    tmp_path, monkeypatch
+) -> None:
+    cache = RangeCache(tmp_path, 4 * BLOCK)
+    for n in range(4):
+        cache.put(FILE, (n, n + 1), b"x")
+        os.utime(tmp_path / FILE / f"{n}-{n + 1}", (n + 1, n + 1))
+    look = Path.lstat
+
+    def use_and_look(path: Path) -> os.stat_result:
+        if path.name == "3-4":
+            # the clock of a file system goes in steps
+            time.sleep(0.05)
+            cache.get(FILE, (3, 4))
+        return look(path)
+
+    monkeypatch.setattr(Path, "lstat", use_and_look)
+    assert cache.put(FILE, (9, 10), b"x")
+    assert (3, 4) in cache.spans(FILE)
+
+
 def test_nothing_else_in_a_chosen_folder_is_touched(tmp_path) -> None:
     others = [tmp_path / "a.st", tmp_path / "sub" / "0-1", tmp_path / FILE / "notes"]
     for path in others:
@@ -211,6 +263,16 @@ def test_a_full_disk_or_a_lost_folder_costs_only_the_cache(
     assert again("hub")[0] == root
 
 
+def test_a_process_that_keeps_the_lock_costs_a_moment(tmp_path) -> None:
+    with locked([tmp_path]):
+        began = time.monotonic()
+        cache = RangeCache(tmp_path, 100 * BLOCK)
+        kept = [cache.put(FILE, (n, n + 1), b"x") for n in range(50)]
+        assert time.monotonic() - began < 10
+    assert not any(kept)
+    assert RangeCache(tmp_path, 100 * BLOCK).put(FILE, (0, 1), b"x")
+
+
 @pytest.mark.parametrize("text", ["x", "/tmp/x", "0", ":", "/tmp/x:", "/tmp/x:-1", "-5GB"])
 def test_a_bound_that_is_none_is_refused(text, monkeypatch) -> None:
     monkeypatch.setenv("SOUPCTL_CACHE", text)
@@ -223,6 +285,17 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch) -> No
     monkeypatch.setenv("SOUPCTL_CACHE", f"{tmp_path / 'file'}:1G")
     with pytest.raises(OutputError, match="file"):
         chosen_cache()
+
+
+@pytest.mark.parametrize("mode", [0o702, 0o770, 0o777])
+def test_a_folder_that_others_may_write_to_is_refused(mode, tmp_path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(OutputError, match="kept: may be written to by other users"):
+        RangeCache(folder, BLOCK)
+    folder.chmod(0o755)
+    RangeCache(folder, BLOCK)
 
 
 def test_threads_and_a_lying_count_never_exceed_the_bound(tmp_path) -> None:

@@ -141,7 +141,9 @@ def test_requests_are_large_however_many_shards_are_open(
     most = read_together(every, threads)
     assert most <= room.size + threads * 256
     for model in every:
-        assert model.fetched == model.size
+        # where room is short, what a waiting thread needs may be let go, and asked for again
+        most_fetched = model.size if threads == 2 else 1.02 * model.size
+        assert model.size <= model.fetched <= most_fetched
         # at most 4 KiB each; shards end within a request, and the first of all are smaller
         smaller = 4 if threads > 2 else 1.5
         assert model.requests < smaller * model.size / (4 << 10) + shards

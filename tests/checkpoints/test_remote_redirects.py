@@ -14,7 +14,7 @@ from loopback import Loopback, serving
 from remote_models import FIRST, A, average, local_root, model
 
 from soupctl.checkpoints.remote import waits
-from soupctl.checkpoints.remote.read_ahead import AT_ONCE
+from soupctl.checkpoints.remote.read_ahead import AT_ONCE, _pool
 from soupctl.checkpoints.remote.room import ROOM
 from soupctl.errors import InputError, OutputError
 
@@ -279,3 +279,7 @@ def test_interruptions_end_a_wait(
         if thread.name.startswith("soupctl_"):
             thread.join(60)
             assert not thread.is_alive()
+    # so have those that read ahead, each of which can do something else now
+    free = threading.Barrier(AT_ONCE)
+    for done in [_pool().submit(free.wait, 60) for _ in range(AT_ONCE)]:
+        done.result(60)

@@ -250,11 +250,28 @@ def test_a_file_that_is_gone_after_the_commit_does_not_hide_it(
     hub.commit("me/soup", FIRST, {".gitattributes": b""}, "dev")
     verbs.push(PushRequest(pipeline, "hf://me/soup@dev", card=False))
     requests = [each for each in hub.requests if not each.startswith("GET")]
-    hub.on_commit = (pipeline / "model_index.json").unlink
+    hub.on_commit = lambda: (pipeline / "model_index.json").unlink(missing_ok=True)
     hub.write_faults.extend(["none"] * (len(requests) - 1) + ["lost"])
     made = verbs.push(PushRequest(pipeline, "hf://me/soup", card=False))
     assert made.commit == hub.branches["me/soup@main"]
     assert len(hub.commits) == 2
+
+
+def test_a_file_that_changes_between_two_attempts_is_pushed_as_it_was_checked(
+    hub: Loopback, pipeline: Path
+) -> None:
+    changed = pipeline / "model_index.json"
+    data, seen = changed.read_bytes(), []
+
+    def change() -> None:
+        if "/commit/" in hub.requests[-1] and not seen:
+            seen.append(changed.write_bytes(data + b" "))
+            hub.write_faults.append("500")
+
+    hub.on_write = change
+    verbs.push(PushRequest(pipeline, "hf://me/soup", card=False))
+    assert seen
+    assert there(hub)["model_index.json"] == data
 
 
 def test_a_dry_run_says_what_would_be_pushed_and_sends_nothing(

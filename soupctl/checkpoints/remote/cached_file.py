@@ -2,7 +2,7 @@
 
 Rule 1: ranges are kept by the version of their file; a file that names none is not kept.
 Rule 2: only what is missing is read from the server, and just that is kept.
-Rule 3: whether a file has changed, the server says: a cache is no witness.
+Rule 3: the server is asked whether a file has changed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from threading import Lock
 
 from blake3 import blake3
 
+from ...errors import OutputError
 from ...storage.elsewhere import FileElsewhere
 from .buckets import StoredObject
 from .range_cache import RangeCache, Span
@@ -65,6 +66,11 @@ class CachedFile:
 
     def _fetch(self, span: Span) -> bytes:
         data = self._file.read(*span)
+        if self._cache.is_full:
+            return data
+        # a bucket sends whatever version it has by then
+        if isinstance(self._file, StoredObject) and not self._file.is_unchanged():
+            raise OutputError("changed while it was read", path=self.address)
         if self._cache.put(self._name, span, data):
             with self._lock:
                 spans = self._known()

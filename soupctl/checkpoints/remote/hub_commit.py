@@ -125,6 +125,7 @@ def _committed(
     (enable_progress_bars if shows_progress else disable_progress_bars)()
     logging.set_verbosity_error()
     api, where = HfApi(), {"repo_id": place.repository, "revision": place.revision}
+    files = _with_small_ones_read(files)
     uploaded = _uploaded(api, place, files)
     small = _blob_ids(files)
     check()
@@ -207,11 +208,20 @@ def _made(
     return str(info.sha) if all(map(is_there, uploaded)) else None
 
 
+def _with_small_ones_read(files: Mapping[str, Path | bytes]) -> dict[str, Path | bytes]:
+    """The files, small ones as bytes: the library would read them again for each attempt."""
+    return {
+        name: content
+        if isinstance(content, bytes) or content.stat().st_size > LARGEST_SMALL
+        else content.read_bytes()
+        for name, content in files.items()
+    }
+
+
 def _blob_ids(files: Mapping[str, Path | bytes]) -> dict[str, str]:
     """What git calls the contents of the small files, by their names in the repository."""
-    found = {}
-    for name, content in files.items():
-        if isinstance(content, bytes) or content.stat().st_size <= LARGEST_SMALL:
-            data = content if isinstance(content, bytes) else content.read_bytes()
-            found[name] = sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return found
+    return {
+        name: sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        for name, data in files.items()
+        if isinstance(data, bytes)
+    }

@@ -15,7 +15,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -44,6 +44,8 @@ BLOCK = 4096
 """Bytes that a file system gives to files at a time."""
 LONGEST_WAIT = 0.5
 """Seconds that it is worth to wait for the lock."""
+PAUSE = 60.0
+"""Seconds until a lock that was waited for in vain is asked for again."""
 SLACK = 16
 """One part in so many of the bound is freed besides what is needed, so that it is rare."""
 
@@ -75,16 +77,31 @@ class RangeCache:
     """Ranges of files, by digests that name these files and their version."""
 
     def __init__(self, folder: Path, most: int) -> None:
-        """`most` bounds the bytes on disk; OutputError if the folder cannot be written."""
+        """`most` bounds the bytes on disk.
+
+        Raises OutputError if the folder cannot be written, or other users may write to it.
+        """
         self._folder = folder
         self._most = most
         self._begun = time.time_ns()
         self._lock = Lock()
+        self._again = 0.0
+        """When the lock is asked for again."""
         self._is_full = False
         """Whether all that is there was used by this process."""
         with refusing(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked([folder]), refusing(folder):
+            state = folder.stat()
+        if state.st_uid != os.geteuid() or state.st_mode & 0o022:
+            what = "may be written to by other users, who could choose what is read"
+            raise OutputError(what, path=folder, advice="chmod 700, or choose another folder")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked([folder], longest=LONGEST_WAIT))
+            except OutputError:
+                # another process, which may be stopped, has it
+                return
+            stack.enter_context(refusing(folder))
             total = self._total()
             if total is None or total > most:
                 self._make_room(0)
@@ -97,6 +114,11 @@ class RangeCache:
             return []
         found = filter(None, map(RANGE.fullmatch, names))
         return [(int(each[1]), int(each[2])) for each in found]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is kept."""
+        return self._is_full
 
     def get(self, file: str, span: Span) -> bytes | None:
         """The bytes of a range; None if it is gone, or damaged and therefore removed."""
@@ -119,14 +141,18 @@ class RangeCache:
     def put(self, file: str, span: Span, data: bytes) -> bool:
         """Whether a range is kept: there is room for it, and the folder can be written."""
         size = _on_disk(len(data) + DIGEST)
-        if self._is_full or size > self._most:
+        if self._is_full or size > self._most or time.monotonic() < self._again:
             return False
         try:
             with self._lock, locked([self._folder], longest=LONGEST_WAIT):
                 if not self._take(size):
                     return False
                 self._write(self._path(file, span), data, _digest(file, span, data))
-        except (OSError, OutputError):
+        except OutputError:
+            # another process has the lock, and may be stopped
+            self._again = time.monotonic() + PAUSE
+            return False
+        except OSError:
             # such as a full disk: no command needs a cache
             return False
         return True
@@ -185,7 +211,6 @@ class RangeCache:
 
     def _ranges(self) -> Iterator[tuple[int, int, Path]]:
         """The last use of each range, its bytes on disk, and its path; removes empty folders."""
-        now = time.time_ns()
         for folder in self._folder.iterdir():
             if not FILE.fullmatch(folder.name):
                 continue
@@ -197,7 +222,8 @@ class RangeCache:
                     if RANGE.fullmatch(path.name):
                         state = path.lstat()
                         # a clock that was put back must not keep a range for ever
-                        used = state.st_mtime_ns if state.st_mtime_ns <= now else 0
+                        is_past = state.st_mtime_ns <= time.time_ns()
+                        used = state.st_mtime_ns if is_past else 0
                         yield used, _on_disk(state.st_size), path
 
 

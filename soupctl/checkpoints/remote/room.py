@@ -23,9 +23,9 @@ SHORT = 4
 KEPT = 4
 """What is kept until files are closed takes at most one part in this many of all room."""
 PASSED = 2
-"""Times that all room is read of a checkpoint until what it left out is let go."""
+"""A piece that its checkpoint passed over is let go after so many times all room was read of it."""
 IDLE = 16
-"""Times that all room is read until what is held of a checkpoint that is not read is let go."""
+"""A piece of a checkpoint that is not read on is let go after so many times all room was read."""
 
 
 class Holder(Protocol):
