@@ -3,7 +3,7 @@
 It implements Diffusion Model Patching (Ham et al. 2025, arXiv 2405.17825): x_i + g_i(t) * P_i is
 the input of block i, where P_i are its prompts and g_i(t) the gate's weights at timestep t.
 
-Rule 1: the prompts of a new bank are zero, so it adds exactly nothing.
+Rule 1: the prompts of a new bank are zero, so it adds exactly nothing to the input of a block.
 Rule 2: a bank is stored and computed in float32, whatever the base's dtype, also under autocast.
 """
 
@@ -104,17 +104,16 @@ class PromptBank(nn.Module):
         Prompts that a zero gate weighs alike, and that are not bound to a position, would get equal
         gradients, and stay equal for ever.
         """
-        for rows, gate in self.gate.items():
-            shape = (int(rows), self.config.base.embedding_width)
+        width = self.config.base.embedding_width
+        for name, gate in self.gate.items():
+            rows = int(name)
             if self.config.gate_input is GateInput.NONE:
                 # no embedding reaches the weights
-                bias = rng.normal(shape[:1], seed, "initial bias", int(rows))
-                with torch.no_grad():
-                    gate.bias.copy_(torch.from_numpy(bias))
-                continue
-            drawn = rng.normal(shape, seed, "initial gate", int(rows)) / np.sqrt(shape[1])
-            with torch.no_grad():
-                gate.weight[:, :-1] = torch.from_numpy(drawn)
+                part, drawn = gate.bias, rng.normal((rows,), seed, "initial bias", rows)
+            else:
+                part = gate.weight[:, :-1]
+                drawn = rng.normal((rows, width), seed, "initial gate", rows) / np.sqrt(width)
+            part.data.copy_(torch.from_numpy(drawn))
 
     def copy_gate(self, other: PromptBank) -> None:
         """Copy the gate of `other`, and freeze it: banks that share a gate average exactly.

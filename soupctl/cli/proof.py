@@ -1,4 +1,4 @@
-"""`soupctl verify`: the proof of a soup, the bad news first."""
+"""`soupctl verify`: the proof of a soup, failures first."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def worst(found: VerifiedFolder, level: Level | None) -> Proof:
 
 
 def put_folder(found: VerifiedFolder, level: Level | None, *, verbose: bool) -> None:
-    """Print the verdict on each soup that was read, the bad news first."""
+    """Print the verdict on each soup that was read, failures first."""
     for soup in sorted(found.soups, key=lambda each: PROOFS.index(each.verdict(level))):
         if soup.problem is not None:
             put(f"{Proof.UNPROVEN.value}: {soup.problem}")

@@ -1,4 +1,4 @@
-"""The verdict on a soup: what is proven of it, as lines and as JSON, the bad news first."""
+"""The verdict on a soup: what is proven of it, as lines and as JSON, failures first."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put_verdicts(found: Sequence[Verified], level: Level | None, *, verbose: boo
 
 
 def _verdict_line(found: Verified, wanted: Level | None) -> str:
-    """The verdict on one component: the bad news first, then what is proven."""
+    """The verdict on one component: failures first, then what is proven."""
     verdict = found.verdict(wanted)
     exactness = "" if found.exact in (None, True) else ", approximate"
     level = "" if found.level is Level.NOTHING else f"{found.level.value}{exactness}: "

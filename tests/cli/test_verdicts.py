@@ -1,4 +1,4 @@
-"""`verify` opens with its verdict, the bad news first, and --json has all that it found."""
+"""`verify` opens with its verdict, failures first, and --json has all that it found."""
 
 from __future__ import annotations
 

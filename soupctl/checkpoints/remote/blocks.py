@@ -9,6 +9,7 @@ MOST_BEGUN = 4
 """Blocks of which some tensors were used and others not, as where those of a dtype lie together."""
 
 Span = tuple[int, int]
+"""The first byte of a range of a file, and the one after its last."""
 
 
 def blocks(spans: Sequence[Span], size: int) -> list[tuple[int, Span]]:

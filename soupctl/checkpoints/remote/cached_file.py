@@ -15,8 +15,9 @@ from blake3 import blake3
 
 from ...errors import OutputError
 from ...storage.elsewhere import FileElsewhere
+from .blocks import Span
 from .buckets import StoredObject
-from .range_cache import RangeCache, Span
+from .range_cache import RangeCache
 from .web import WebFile
 
 
@@ -120,7 +121,7 @@ def with_cache(file: FileElsewhere, cache: RangeCache | None) -> FileElsewhere:
 
 
 def _version_of(file: FileElsewhere) -> tuple[str, ...] | None:
-    """What names the bytes of a file for good; None if nothing does."""
+    """What identifies the bytes of a file; None if its server names no version."""
     match file:
         case WebFile(version=None):
             # the address has the commit

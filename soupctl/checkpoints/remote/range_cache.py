@@ -28,6 +28,7 @@ from ...storage.cache import user_cache
 from ...storage.lock import locked
 from ...storage.place import refusing
 from ...storage.sizes import parse_size
+from .blocks import Span
 
 VARIABLE = "SOUPCTL_CACHE"
 """The environment variable with the bound of the cache, after its folder if that is chosen."""
@@ -48,8 +49,6 @@ PAUSE = 60.0
 """Seconds until a lock that was waited for in vain is asked for again."""
 SLACK = 16
 """One part in so many of the bound is freed besides what is needed, so that it is rare."""
-
-Span = tuple[int, int]
 
 
 def chosen_cache() -> RangeCache | None:

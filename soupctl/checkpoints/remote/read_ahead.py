@@ -68,7 +68,7 @@ class RangeBlock:
         self.place = 0
         """Its place in the order of reading."""
         self.pieces: tuple[HeldPiece, ...] = ()
-        """What is held of it."""
+        """The parts of it that are in memory, or asked for."""
         self._missing: tuple[Span, ...] | None = None
 
     @property

@@ -89,7 +89,7 @@ class Room:
         return fits
 
     def free(self, size: int) -> None:
-        """Give back the room of what was kept."""
+        """Free the room that `keep` took."""
         self._kept -= size
         self.held -= size
 

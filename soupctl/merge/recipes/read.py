@@ -161,7 +161,7 @@ class _RecipeReader(TableReader):
     def _added(
         self, where: str, table: Mapping[str, Any], known: Collection[str]
     ) -> tuple[str, ...]:
-        """The names of what is added to a base; none for an empty list."""
+        """The names of the inputs that a step adds to its base; none for an empty list."""
         given = table.get("add")
         return () if given == [] else self._names(f"{where}: add", given, known)
 
