@@ -1,4 +1,4 @@
-"""The studies of held-out losses, and what goes on from a converged base in them."""
+"""The studies of held-out losses, and the runs that start from a converged base in them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ class Size:
     """How large a study is."""
 
     images: tuple[int, int, int]
-    """To train on, for validation, for the test."""
+    """The numbers of images to train on, for validation and for the test."""
     shape: Mapping[str, int]
-    """Of the DiT."""
+    """Fields of the config of the DiT."""
     batch: int
     rate: float
     """The learning rate of the bases."""
     schedule: str
-    """Of that rate."""
+    """The schedule of that rate."""
     chunk: int
-    """Steps of a base between two looks at its loss on the validation part."""
+    """Steps of a base between two measurements of its validation loss."""
     patience: int
     """Chunks without progress until a base counts as converged."""
     most: int
     """Chunks after which a base is taken as it is."""
     steps: int
-    """Of each arm."""
+    """Steps of each arm."""
     draws: int
     """Triples of an image in each quarter of the timesteps."""
 
@@ -88,7 +88,7 @@ QUICK = Size(
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to go on from a converged base."""
+    """One way to train further from a converged base."""
 
     words: tuple[str, ...]
     """The command, and what it is given besides base, data, output, steps, batch, seed and rate."""

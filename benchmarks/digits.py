@@ -18,7 +18,7 @@ from PIL import Image
 
 CLASSES = 10
 SIDE = 8
-"""Of an image, in pixels."""
+"""The side of an image, in pixels."""
 GREYEST = 16
 """The largest value of a pixel in scikit-learn's digits."""
 PARTS = ("train", "validation", "test")

@@ -41,7 +41,7 @@ RUNS = 21
 COUNTS = (2, 4, 8)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 BANDWIDTH = 0.9
-"""Of a copy's, at least."""
+"""The least share of a copy's bandwidth that a kernel must reach."""
 FILES = ("1mb", "16mb", "unet")
 """Shapes of the checkpoints that go from file to file."""
 

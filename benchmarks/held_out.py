@@ -7,7 +7,7 @@ It needs scikit-learn, for its digits. What is in the folder already is not trai
 Rule 1: all training is done by soupctl's commands, with their defaults but for what `arms.py` says;
 losses are measured by `denoising.py`, for every model on the same triples.
 Rule 2: a base has converged when its loss on the validation part is flat, and is taken where that
-was least, or when its learning rate has sunk to nothing; each arm goes on from it, for equally many
+was least, or when its learning rate has decayed to zero; each arm starts from it, for equally many
 steps, with a seed of its own.
 Rule 3: an arm's learning rate is the one with the least loss on the validation part, for the first
 seed; it is then used for all seeds. Nothing is chosen by the test part, which is measured last.
@@ -51,7 +51,7 @@ from soupctl.cli.report import ErrorStyle
 FLAT = 0.005
 """A loss is flat if it got less by a smaller share than this in the last chunks."""
 OWN_SEEDS = 100
-"""Added to a base's seed for those that go on from it, so that they do not draw the same again."""
+"""Added to the seed of a base for the runs that start from it, so that their draws differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Study:
 
 
 def begin(folder: Path, size: Size) -> Study:
-    """The study in a folder, to go on with; ValueError if it is one of another size."""
+    """The study in a folder, to be resumed; ValueError if it is one of another size."""
     settings = folder / "settings.json"
     text = json.dumps({"size": asdict(size), "flat": FLAT}, indent=2)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def begin(folder: Path, size: Size) -> Study:
 
 
 def train(study: Study, words: Sequence[str], base: Path, run: Path, **options: object) -> None:
-    """Run one of soupctl's training commands, or go on with it."""
+    """Run or resume one of soupctl's training commands."""
     data = write_images(study.parts["train"], study.folder / "data")
     given = {"data": data, "output": run, "batch-size": study.size.batch, **options}
     # the last step is saved in any case
@@ -252,7 +252,7 @@ def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the studies, or go on with them; 1 if the folder has others."""
+    """Make or resume the studies; 1 if the folder has others."""
     chosen = asked(arguments)
     torch.set_num_threads(chosen.threads)
     sizes = {name: STUDIES[name] for name in chosen.studies or STUDIES}

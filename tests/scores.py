@@ -13,7 +13,7 @@ VALUES = {
     "c.st": (0.0, 0.0, 2.0, 1.5),
     "d.st": (1.0, 1.0, -2.0, 4.0),
 }
-"""Of these c is nearest to the target, c with a is nearer, and nothing else improves on that."""
+"""Values for which c is nearest to the target, c with a is nearer, and nothing else is better."""
 
 
 def closeness(arrays: dict[str, Any]) -> float:

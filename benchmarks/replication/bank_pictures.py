@@ -193,7 +193,7 @@ def curves(result: Mapping[str, Any]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="0.93")
     grid[0].set_ylabel("validation loss (lower is better)")
-    figure.suptitle("While the bases were trained, at a rate that sinks to 0", fontsize="medium")
+    figure.suptitle("While the bases were trained, at a rate that decays to 0", fontsize="medium")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The arms of the study of prompt banks: how each goes on from a converged base.
+"""The arms of the study of prompt banks: how each is trained from a converged base.
 
 Rule 1: all arms make equally many steps, with cosine decay and an EMA, unless their name says so.
 Rule 2: a gate that is uniform gives each of 16 positions the weight 1/16, and AdamW's steps do not
@@ -43,13 +43,13 @@ class BankArm:
     uniform: bool = False
     """Whether the gate is frozen, and gives all positions the same weight."""
     factor: float = 1.0
-    """Of the rates that are tried."""
+    """What the rates that are tried are multiplied by."""
     fixed: float | None = None
     """The only rate, where that is part of what is tried."""
     rate_of: str | None = None
     """The arm whose chosen rate it has, from which it differs in a detail."""
     times: int = 1
-    """Of the steps of the others."""
+    """Its steps, in multiples of those of the other arms."""
     whole: bool = False
     """Whether the model itself is trained, and no bank."""
 

@@ -147,7 +147,7 @@ def linearity(study: SoupStudy, seed: int) -> list[dict[str, Any]]:
 
 
 def _moved(base: Any, fine: Any) -> float:
-    """The length of a model's way from its base, relative to the base's own."""
+    """The norm of a model's change from its base, relative to the norm of the base."""
     pairs = list(zip(base.parameters(), fine.parameters(), strict=True))
     with torch.no_grad():
         way = sum(float((one - other).square().sum()) for one, other in pairs)

@@ -102,7 +102,7 @@ class BankStudy:
         return list(dict.fromkeys(CASES[name].domain for name in parts))
 
     def patching(self, name: str, seed: int) -> Patching:
-        """The converged base of a case and a seed, to go on from."""
+        """The converged base of a case and a seed, and the data that it is trained on."""
         case, sizes = CASES[name], self.sizes
         count = sizes.many_images if case.has_many else sizes.images
 
@@ -222,7 +222,7 @@ def gates_of(model: Path, bank: Path | None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the study, or go on with it."""
+    """Make or resume the study."""
     return runner.run(BankStudy, tuple(CASES), __doc__, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The two kinds of pictures that are trained on, shapes and digits, and who judges them.
+"""The two kinds of pictures that are trained on, shapes and digits, and their judges.
 
 Rule 1: images to train on, to tune on (validation), to judge by (test) and of the classifier are
 apart; the last three are the same for every seed.
@@ -39,7 +39,7 @@ class Domain:
     test: Pictures
     classifier: Classifier
     held_out_accuracy: float
-    """Of the classifier on the test images, as a share of their attributes."""
+    """The share of the attributes of test images that the classifier reads right."""
 
     def new(self, work: Work, setting: Setting, seed: int) -> Path:
         """An untrained base."""

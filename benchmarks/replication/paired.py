@@ -24,7 +24,7 @@ Errors = npt.NDArray[np.float64]
 
 
 def triples(pictures: Pictures, draws: int, seed: int) -> Probe:
-    """So many triples for each image and tenth of the timesteps, the same whenever asked for."""
+    """`draws` triples for each image and tenth of the timesteps, the same for the same seed."""
     random = torch.Generator().manual_seed(seed)
     each, wide = TENTHS * draws, 1000 // TENTHS
     samples = pixels_of(pictures.images).repeat_interleave(each, dim=0)

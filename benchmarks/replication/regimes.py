@@ -17,9 +17,9 @@ from replication.work import Work, load
 from soupctl.choices import WeightBy
 
 OWN_SEEDS = 100
-"""Added to a seed for what goes on from its base, so that it does not draw the same again."""
+"""Added to the seed of a base for the runs that start from it, so that their draws differ."""
 SHARES = ("1/4", "1/2", "3/4", "5/4", "3/2")
-"""Of a way from the base, for controls; more than 1 goes beyond its end."""
+"""Shares of a change of the base, for controls; more than 1 goes beyond the change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Regime:
     say: str
     """In words, for tables."""
     steps: int = 1
-    """Of an ingredient, in multiples of the setting's."""
+    """The steps of an ingredient, in multiples of the setting's."""
     rates_of: str | None = None
     """The regime whose rates are used; None to choose its own."""
     is_whole: bool = False
@@ -112,9 +112,9 @@ class Rates:
 
     shard: float
     once: float
-    """Of the paragon with the steps of one ingredient."""
+    """The rate of the paragon with the steps of one ingredient."""
     sum: float
-    """Of the paragon with the steps of all."""
+    """The rate of the paragon with the steps of all ingredients."""
 
 
 class Bench:
@@ -164,7 +164,7 @@ class Bench:
 
 
 def base_of(work: Work, setting: Setting, domain: Domain, seed: int) -> Path:
-    """A base that is trained on broad data, with a rate that sinks to nothing."""
+    """A base that is trained on broad data; its learning rate decays to zero."""
     data = work.data(
         lambda: domain.broad(seed), broad=domain.name, seed=seed, images=setting.broad_images
     )

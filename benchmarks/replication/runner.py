@@ -1,7 +1,7 @@
 """How a study is run: one command line, one loop over the seeds, and one record of the result.
 
 Rule 1: a study is cut into tasks. Each runs in a process that is forked from this one, and all
-that they make is in the work folder, so a study that was interrupted goes on where it was.
+that they make is in the work folder, so an interrupted study is resumed.
 Rule 2: rates are tried first, on validation images of the first seed. The ones with the least
 loss are used for all seeds.
 Rule 3: the record is written after each task, and says how many seeds are complete.
@@ -83,7 +83,7 @@ def run(
     about: str | None,
     arguments: Sequence[str] | None,
 ) -> int:
-    """Make a study, or go on with it."""
+    """Make or resume a study."""
     chosen = asked(parts, about, arguments)
     commands.load()
     study = made(chosen.folder, SETTINGS[chosen.setting])

@@ -9,25 +9,25 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class BankSetting:
-    """What is of another size in the study of banks than in that of soups."""
+    """Sizes of the study of banks that differ from those of the study of soups."""
 
     width: int
-    """Of the DiT; the narrow one has half of it."""
+    """Width of the DiT; that of the narrow base is half of it."""
     layers: int
     batch: int
     base_steps: int
-    """With a rate that sinks to nothing."""
+    """Steps of a base, whose learning rate decays to zero."""
     base_rate: float
     steps: int
-    """Of an arm."""
+    """Steps of an arm."""
     rates: tuple[float, ...]
-    """Of prompts whose weights sum to one; full fine-tuning has a tenth of them."""
+    """Learning rates of prompts whose weights sum to one; full fine-tuning has a tenth of them."""
     images: int
-    """So few that a base soon learns from them what helps on others."""
+    """Training images: so few that a base soon learns all that carries over to other images."""
     many_images: int
     test: int
     draws: int
-    """Of timestep and noise, for each image and tenth of the timesteps."""
+    """Pairs of timestep and noise for each test image and tenth of the timesteps."""
     samples: int
     sample_steps: int
     classifier_images: int
@@ -40,27 +40,27 @@ class Setting:
 
     seeds: int
     width: int
-    """Of the DiT."""
+    """Width of the DiT."""
     layers: int
     batch: int
     base_steps: int
-    """With a rate that sinks to nothing."""
+    """Steps of a base, whose learning rate decays to zero."""
     base_rate: float
     shard_steps: int
-    """Of an ingredient."""
+    """Steps of an ingredient."""
     rates: tuple[float, ...]
-    """Of ingredients and paragons; one is chosen on the validation part, for the first seed."""
+    """Learning rates of ingredients and paragons, of which validation images choose one."""
     copying_steps: int
-    """Of an ingredient that is to memorise pictures, and of those that are averaged with it."""
+    """Steps of an ingredient that memorises pictures, and of those that are averaged with it."""
     copying_rate: float
     point_steps: int
-    """Of an ingredient whose data are points; its base has twice as many."""
+    """Steps of an ingredient whose data are points; its base has twice as many."""
     broad_images: int
     shard_images: int
-    """In the shards of a regime together."""
+    """Images in all shards of a regime together."""
     test: int
     draws: int
-    """Of timestep and noise, for each image and quarter of the timesteps."""
+    """Pairs of timestep and noise for each test image and quarter of the timesteps."""
     samples: int
     sample_steps: int
     guidance: float
@@ -69,7 +69,7 @@ class Setting:
     lengths: tuple[int, ...]
     """Steps of the ingredients whose soups show where linearity ends."""
     banks: BankSetting
-    """Of the study of banks; it has its own sizes where both name one."""
+    """Sizes of the study of banks, in place of those above with the same names."""
 
 
 SMALL = Setting(

@@ -126,7 +126,7 @@ def shapes(
     messy: bool = False,
     wrong: float = 0.0,
 ) -> Pictures:
-    """So many shapes, captions and styles in turn; a share of `wrong` captions tells of others."""
+    """`count` shapes, captions and styles in turn; the share `wrong` is captioned as others."""
     order = random.permutation(count)
     labels = order % len(CAPTIONS)
     told = (order // len(CAPTIONS) + order) % len(styles)

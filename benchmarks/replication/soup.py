@@ -44,11 +44,11 @@ PARTS = (
     "colour-4",
     "digits-5",
 )
-"""What is done for each seed, in this order: regimes, and claims about some of them."""
+"""The parts of the study for each seed, in order: regimes, and claims about some of them."""
 SAMPLED = ("base", "uniform soup", "paragon", "greedy soup", "specialist", "soup by")
-"""How the names of those arms begin of which samples are judged, too."""
+"""The first words of the names of arms whose samples are judged as well as their losses."""
 ALWAYS = 3
-"""So many of them also in other regimes than the first."""
+"""How many of these are judged in every regime; the first regime judges all."""
 
 
 class SoupStudy:
@@ -122,7 +122,7 @@ class SoupStudy:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the study, or go on with it."""
+    """Make or resume the study."""
     return runner.run(SoupStudy, PARTS, __doc__, arguments)
 
 

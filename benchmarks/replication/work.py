@@ -1,7 +1,7 @@
 """The work folder of a study: every model, set of images and figure under a key of its settings.
 
-Rule 1: what is there is not made again, so an interrupted study goes on where it was, and one with
-other settings shares what they have in common.
+Rule 1: what is there is not made again, so an interrupted study is resumed, and one with other
+settings shares what they have in common.
 Rule 2: a key names its inputs by their own keys, so it stands for all that a result depends on,
 but for the program itself.
 Rule 3: several processes may share the folder; what one is making, the others wait for.

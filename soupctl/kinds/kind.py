@@ -59,7 +59,7 @@ class TensorKind:
         return self._with_what(self.role.value)
 
     def counted(self, number: int) -> str:
-        """So many tensors of the kind in words, such as `2 codes (fp8 with a scale)`."""
+        """`number` tensors of the kind in words, such as `2 codes (fp8 with a scale)`."""
         role = self.role.value if number == 1 else PLURALS.get(self.role, f"{self.role.value}s")
         return f"{number} {self._with_what(role)}"
 

@@ -113,7 +113,7 @@ class DataFolder:
     files: Mapping[str, Path]
     """Every file, by its path in the folder, or in its split for training."""
     digests: Mapping[str, str]
-    """Of the bytes of each image, by its path in the folder; also of one that needs a plug-in."""
+    """Each image's digest by its path in the folder, also where reading it needs a plug-in."""
 
     def images(
         self,

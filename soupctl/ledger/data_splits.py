@@ -79,7 +79,7 @@ def _without_word(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def files_meant(files: Mapping[str, Path], images: Sequence[str]) -> SplitFiles:
-    """Of a folder that is divided into splits, the files of the one for training; else all files.
+    """The files of the split for training, if a folder is divided into splits; else all its files.
 
     It is divided if all its images are in splits, of which one is for training, and no table in
     the folder itself names the images to use. If there is one split alone, its images are in

@@ -87,7 +87,7 @@ class _Planned:
     plan: Plan
     alignment: Alignment
     recipe: Recipe
-    """With the weights of its models and the scales of its deltas."""
+    """The recipe, with the weights of its models and the scales of its deltas."""
     deltas: tuple[Delta, ...]
     summed: tuple[Plan, Sequence[Source]] | None
     """The plan and sources of the sum, if one is kept and it is not made with the soup."""

@@ -27,7 +27,7 @@ class Roots:
     def __init__(
         self, orders: Sequence[Order], sources: Sequence[Source], *, keeps_rows: bool = False
     ) -> None:
-        """With `keeps_rows`, the rows themselves can be had in the end."""
+        """Roots of what these orders read and write; `keeps_rows` keeps the rows of all sources."""
         self._orders = orders
         self._sources = [
             (each, _Root(keeps_rows or not isinstance(each, Checkpoint))) for each in sources

@@ -83,7 +83,7 @@ class Ranking:
     """The ingredients of a soup, the most useful first."""
 
     score: float
-    """Of the soup with all of them."""
+    """The score of the soup with all of them."""
     effects: tuple[IngredientEffect, ...]
 
 

@@ -29,7 +29,7 @@ class Place:
 
     path: Path
     fd: int
-    """Of the open folder."""
+    """The descriptor of the open folder."""
 
     @property
     def name(self) -> str:

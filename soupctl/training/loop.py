@@ -41,7 +41,7 @@ class LoopState:
     """The trained parameters, by their names in checkpoints."""
     optimizer: Any
     averages: Averages
-    """Of `trained`, in the same order."""
+    """The averages of `trained`, in the same order."""
     step: int = 0
     """Number of optimizer steps made."""
     batch_context: Callable[[Batch], AbstractContextManager[object]] = no_context

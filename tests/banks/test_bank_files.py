@@ -185,7 +185,7 @@ def test_a_config_makes_no_more_numbers_than_the_file_holds(saved):
 
 
 def test_an_average_of_banks_is_a_bank(bank, saved, tmp_path):
-    """Of the parameters; what banks do is averaged by a stack."""
+    """It averages their parameters; a stack averages what they do."""
     other = bases.filled_bank(bases.dit(layers=2), seed=12, noisy=True)
     save_bank(other, tmp_path / "other")
     ingredients = [verbs.Ingredient(saved), verbs.Ingredient(tmp_path / "other")]

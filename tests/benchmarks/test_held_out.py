@@ -19,7 +19,7 @@ import held_out  # noqa: E402
 from digits import CLASSES, PARTS, LabelledImages, digits  # noqa: E402
 
 CHOSEN = "finetune", "patch-dmp, uniform gate"
-"""Of the arms, those that differ most in how they are trained."""
+"""The arms that differ most in how they are trained."""
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from soupctl.storage.writeback import WINDOW
 
 ELEMENTS = WINDOW + 1000
-"""Of one tensor in float16: the output is a little longer than two windows."""
+"""Elements of one tensor in float16: the output is a little longer than two windows."""
 OUTPUTS = {
     "a file": ("-o", "soup.st"),
     "a folder": ("-o", "soup", "--shard-size", "1G"),

@@ -34,7 +34,7 @@ def widened(rows_of, raw, count):
 
 @pytest.mark.parametrize(("dtype", "rows_of"), [*WAYS, (DType.F16, "F16 as bits")])
 def test_every_pattern_widens_to_its_value(dtype, rows_of):
-    """With and without the processor's own fp16."""
+    """It does so with and without the processor's own fp16."""
     count = 2**dtype.bits
     raw = b"".join(code.to_bytes(dtype.bits // 8, "little") for code in range(count))
     expected = [float(decode(code, dtype)) for code in range(count)]

@@ -1,4 +1,4 @@
-"""Of a folder whose files contradict each other, soupctl reads what the library reads."""
+"""From a folder whose files contradict each other, soupctl reads what the library reads."""
 
 from __future__ import annotations
 

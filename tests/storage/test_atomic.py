@@ -38,7 +38,7 @@ def bits(path: Path) -> int:
 
 @pytest.fixture(params=[True, False], ids=["unnamed", "named"])
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With files that have no name while they are written, and without such a thing."""
+    """Run the test with files that have no name while they are written, and with named ones."""
     if not request.param:
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 

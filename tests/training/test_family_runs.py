@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HALF_OF_THE_DIGITS = 2.0**-12
-"""Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
+"""How far results in float32 may differ when sums are taken in another order in every layer."""
 
 
 def weights(run: str) -> tuple[str, str | None]:

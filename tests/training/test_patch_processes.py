@@ -13,7 +13,7 @@ from commands import wait_for
 from safetensors.torch import load_file
 
 HALF_OF_THE_DIGITS = 2.0**-12
-"""Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
+"""How far results in float32 may differ when sums are taken in another order in every layer."""
 LONG = ("--steps", 16, "--save-every", 4)
 GATES = ("--gate-noise", "--balance", 1, "--gate-topk", 0.5, "--config", "often.toml")
 

@@ -22,7 +22,7 @@ from soupctl.training.options import Options
 
 HERE = Path(__file__).parent
 HALF_OF_THE_DIGITS = 2.0**-12
-"""Of float32: what is left of agreement when sums are taken in another order, layer upon layer."""
+"""How far results in float32 may differ when sums are taken in another order in every layer."""
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ class _Pending:
     tensors: tuple[Tensor, ...]
     draft: Ledger
     header: bytes
-    """With the draft, and as long as with the complete ledger."""
+    """The header with the draft, as long as the one with the complete ledger."""
 
     @property
     def written(self) -> int:

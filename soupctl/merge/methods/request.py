@@ -47,7 +47,7 @@ class MergeRequest:
     epsilon: Fraction | None = None
     """Range of the probabilities of della; None for 0.1."""
     seed: int | None = None
-    """Of the random numbers of dare and della; None for 0."""
+    """The seed of the random numbers of dare and della; None for 0."""
     elect: bool | None = None
     """Whether signs are elected; None as the method's paper does."""
     normalize: bool | None = None
