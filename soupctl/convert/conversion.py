@@ -61,7 +61,7 @@ class Conversion:
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The components of the input."""
-        return tuple(part.checkpoints[0] for part in self.inputs.parts)
+        return tuple(component.checkpoints[0] for component in self.inputs.components)
 
     def headers(self, number: int) -> list[int]:
         """Bytes that the header of each file of a component takes."""
@@ -119,8 +119,8 @@ class Conversion:
         kept = any(self.ledgers)
         return tuple(
             each.label
-            for part, each in zip(self.inputs.parts, self.checkpoints, strict=True)
-            if part.ledgers[0] is not None and not kept
+            for component, each in zip(self.inputs.components, self.checkpoints, strict=True)
+            if component.ledgers[0] is not None and not kept
         )
 
     def require_unchanged(self) -> None:
@@ -181,7 +181,7 @@ def _alone(request: ConvertRequest, checkpoint: Checkpoint) -> Inputs:
 
 
 def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
-    checkpoints = [part.checkpoints[0] for part in inputs.parts]
+    checkpoints = [component.checkpoints[0] for component in inputs.components]
     kinds = SourceKinds.of(
         [each.label for each in checkpoints],
         [each.tensors for each in checkpoints],

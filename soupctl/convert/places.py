@@ -54,7 +54,7 @@ def lay_out_anew(request: ConvertRequest, inputs: Inputs, kinds: SourceKinds) ->
     that layout already.
     """
     contents = chosen(request, kinds)
-    names = [part.name for part in inputs.parts]
+    names = [component.name for component in inputs.components]
     if request.layout is None:
         return LaidOut(as_they_are(list(zip(names, contents, strict=True))))
     for label, content in zip(kinds.labels, contents, strict=True):

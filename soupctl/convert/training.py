@@ -85,7 +85,7 @@ def open_record(asked: RecordRequest) -> Iterator[Conversion]:
     with open_conversion(request) as job:
         _require_other_place(job, asked)
         _require_no_ledger(job.checkpoints, asked)
-        names = [part.name for part in job.inputs.parts]
+        names = [component.name for component in job.inputs.components]
         bases = _base_digests(asked, names)
         roots = [checkpoint_digest(each) for each in job.checkpoints]
         trained = [root != base for root, base in zip(roots, bases, strict=True)]

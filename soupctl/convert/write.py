@@ -185,8 +185,10 @@ def _roots(job: Conversion, found: Sequence[StreamedTensor]) -> tuple[str, ...]:
     roots = tuple(root_of(rows[number]) for number, _ in enumerate(job.checkpoints))
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=NOT_ITS_OWN)
-        for part, checkpoint, root in zip(job.inputs.parts, job.checkpoints, roots, strict=True)
-        for ledger in part.ledgers
+        for component, checkpoint, root in zip(
+            job.inputs.components, job.checkpoints, roots, strict=True
+        )
+        for ledger in component.ledgers
         if ledger is not None and ledger.root != root
     ]
     if issues:

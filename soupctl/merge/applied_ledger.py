@@ -35,9 +35,9 @@ def draft_applied(
     planned: PlannedComponent, shares: Sequence[tuple[PipelineShare, ...]], models: int
 ) -> Ledger:
     """The ledger with digests still unknown; the first `models` sources are models, not deltas."""
-    recipe, part, plan = planned.recipe, planned.part, planned.plan
+    recipe, component, plan = planned.recipe, planned.inputs, planned.plan
     entries = draft_entries(planned, shares)
-    ledgers = [ledger for ledger in part.ledgers if ledger is not None]
+    ledgers = [ledger for ledger in component.ledgers if ledger is not None]
     # each ledger describes the content of its input; otherwise the pass refuses the input
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     firsts = tuple(step.name for step in plan.kept if step.rule is Rule.FIRST)
@@ -64,7 +64,7 @@ def draft_applied(
 
 def complete_applied(
     draft: Ledger,
-    part: ComponentInputs,
+    component: ComponentInputs,
     deltas: Sequence[Delta],
     models: int,
     outcomes: Sequence[Outcome],
@@ -75,22 +75,22 @@ def complete_applied(
 ) -> Ledger:
     """The draft of the component at a position with the digests of the pass.
 
-    So many models are the first of the part, and its deltas follow.
+    So many models are the first of the component, and its deltas follow.
 
     Raises LedgerError for an input whose ledger does not match its tensors, MismatchError for
     deltas of another base unless they are asked for, and UsageError for models that are one.
     """
     outcome = outcomes[position]
-    require_ledgers_fit(part, outcome)
+    require_ledgers_fit(component, outcome)
     base = outcome.ingredients[0]
     differences = [each for each in deltas if isinstance(each, DeltaReader)]
     if not other_base:
-        require_own_base(base, part.checkpoints[0].label, differences)
+        require_own_base(base, component.checkpoints[0].label, differences)
     if models > 1 and len({*outcome.ingredients[:models]}) == 1 and (differences or wholes is None):
         # one model with one delta may be FINE, which this pass did not compute
-        other = part.checkpoints[1].label
+        other = component.checkpoints[1].label
         what = f"has the same content as {other}"
-        raise UsageError(what, path=part.checkpoints[0].label, advice="name it once")
+        raise UsageError(what, path=component.checkpoints[0].label, advice="name it once")
     entries = [
         replace(entry, digest=digest)
         for entry, digest in zip(draft.ingredients, outcome.ingredients, strict=True)

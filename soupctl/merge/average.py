@@ -144,20 +144,20 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
     if any(each.donor >= len(inputs.donors) for each in takes):
         what = "--take takes tensors from an input that a share of 0 or 1 leaves out"
         raise UsageError(what, advice="choose shares between them")
-    parts = [_named(asked, part, takes) for part in inputs.parts]
-    every = frozenset(chain.from_iterable(_tensor_names(each.alignment) for each in parts))
+    named = [_named(asked, component, takes) for component in inputs.components]
+    every = frozenset(chain.from_iterable(_tensor_names(each.alignment) for each in named))
     if has_globs(asked) or takes:
         require_matches(replace(asked, takes=tuple((each.glob, 0) for each in takes)), every)
     labels = [model.label for model in inputs.models]
     if request.blocks is not None:
         asked = _with_blocks(request, asked, labels, every)
-    inputs = replace(inputs, parts=tuple(each.part for each in parts))
+    inputs = replace(inputs, components=tuple(each.inputs for each in named))
     names = ingredient_names(inputs)
     source = config_source(request.config_from, inputs.models)
-    recipes = [replace(asked, takes=each.takes, config_from=source) for each in parts]
+    recipes = [replace(asked, takes=each.takes, config_from=source) for each in named]
     plans = [
-        _plan(recipe, each.part, each.alignment)
-        for recipe, each in zip(recipes, parts, strict=True)
+        _plan(recipe, each.inputs, each.alignment)
+        for recipe, each in zip(recipes, named, strict=True)
     ]
     scale = smallest_scale(weights_by_block(asked), normalize=asked.normalize)
     if request.keep_sum and asked.blocks:
@@ -167,11 +167,11 @@ def planned_average(request: Request, ingredients: Sequence[Ingredient], inputs:
         request.output, inputs, plans, request.shard_size, request.variant, configs
     )
     components = []
-    every_part = zip(parts, recipes, plans, destination.components, strict=True)
-    for position, (each, recipe, plan, files) in enumerate(every_part):
+    rows = zip(named, recipes, plans, destination.components, strict=True)
+    for position, (each, recipe, plan, files) in enumerate(rows):
         folder = destination.folder_of(files)
-        planned = PlannedComponent(recipe, names, each.part, plan, each.alignment, folder)
-        record = _sum_record(scale, each.part, plan, each.alignment) if request.keep_sum else None
+        planned = PlannedComponent(recipe, names, each.inputs, plan, each.alignment, folder)
+        record = _sum_record(scale, each.inputs, plan, each.alignment) if request.keep_sum else None
         components.append(_component_job(planned, inputs, position, files, record))
     weights = tuple(zip(labels, asked.weights, strict=True))
     return Job(weights, inputs, destination, tuple(components))
@@ -185,12 +185,17 @@ def _component_job(
     record: SumRecord | None,
 ) -> ComponentJob:
     """The job of one component, at `position` among all."""
-    part, plan, alignment = planned.part, planned.plan, planned.alignment
+    component, plan, alignment = planned.inputs, planned.plan, planned.alignment
     draft = draft_average(planned, inputs)
     complete = partial(complete_average, draft, planned.recipe, inputs, position)
     takes = [glob for glob, _ in planned.recipe.takes]
-    notes = (*notes_on(plan, alignment, part.checkpoints, takes), *mixed_weights(part.ledgers))
-    return ComponentJob(part, plan, files, draft, complete, alignment.sources, record, notes=notes)
+    notes = (
+        *notes_on(plan, alignment, component.checkpoints, takes),
+        *mixed_weights(component.ledgers),
+    )
+    return ComponentJob(
+        component, plan, files, draft, complete, alignment.sources, record, notes=notes
+    )
 
 
 def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs) -> Recipe:
@@ -198,7 +203,7 @@ def _recipe(request: Request, ingredients: Sequence[Ingredient], inputs: Inputs)
 
     Raises UsageError for options that do not work with several components.
     """
-    if request.quantize is not None and len(inputs.parts) > 1:
+    if request.quantize is not None and len(inputs.components) > 1:
         what = f"--quantize {request.quantize} makes a single file"
         raise UsageError(what, advice="pick one of the components with --component")
     return Recipe(
@@ -243,32 +248,32 @@ def _with_blocks(
 
 
 @frozen
-class _NamedPart:
+class _NamedComponent:
     """One component of the inputs under the names of the soup."""
 
-    part: ComponentInputs
+    inputs: ComponentInputs
     """The component, with the donors that give tensors of it."""
     takes: tuple[tuple[str, int], ...]
     """Globs of tensors taken in this component, with the index of the source."""
     alignment: Alignment
 
 
-def _named(recipe: Recipe, part: ComponentInputs, takes: Sequence[Take]) -> _NamedPart:
+def _named(recipe: Recipe, component: ComponentInputs, takes: Sequence[Take]) -> _NamedComponent:
     """The component under the names of the soup, and the tensors taken in it."""
     partial_names = is_partial(recipe) or bool(takes)
-    alignment = align(part.checkpoints, selector(recipe), is_partial=partial_names)
+    alignment = align(component.checkpoints, selector(recipe), is_partial=partial_names)
     # a donor may give tensors to one component of a pipeline only
-    every = with_donors(alignment, donors_of(part), taken_in(part, takes))
-    part = replace(part, donors=giving(part, every, takes))
+    every = with_donors(alignment, donors_of(component), taken_in(component, takes))
+    component = replace(component, donors=giving(component, every, takes))
     names = _tensor_names(every)
-    own = [pair for pair in taken_in(part, takes) if any(map(any_match((pair[0],)), names))]
-    return _NamedPart(part, tuple(own), with_donors(alignment, donors_of(part), own))
+    own = [pair for pair in taken_in(component, takes) if any(map(any_match((pair[0],)), names))]
+    return _NamedComponent(component, tuple(own), with_donors(alignment, donors_of(component), own))
 
 
-def _plan(recipe: Recipe, part: ComponentInputs, alignment: Alignment) -> Plan:
+def _plan(recipe: Recipe, component: ComponentInputs, alignment: Alignment) -> Plan:
     """The plan of one component, its constants compared; MismatchError if they differ."""
     plan = plan_aligned(recipe, alignment)
-    require_same_settings(part.checkpoints)
+    require_same_settings(component.checkpoints)
     require_identical(plan, alignment.sources)
     return plan
 
@@ -281,8 +286,8 @@ def _tensor_names(alignment: Alignment) -> set[str]:
 
 
 def _sum_record(
-    scale: Fraction, part: ComponentInputs, plan: Plan, alignment: Alignment
+    scale: Fraction, component: ComponentInputs, plan: Plan, alignment: Alignment
 ) -> SumRecord:
     """The metadata of the component's sum, which has this scale."""
-    sources = enumerate(alignment.sources[: len(part.checkpoints)])
+    sources = enumerate(alignment.sources[: len(component.checkpoints)])
     return record_of_sources(scale, [summed_source(plan, *each) for each in sources])

@@ -110,8 +110,8 @@ def destination_for(
         return _one_file(output, address, inputs, plans[0], config_from)
     _require_folder(output, address, plans)
     components = tuple(
-        _component_files(part, plan, shard_size, variant)
-        for part, plan in zip(inputs.parts, plans, strict=True)
+        _component_files(component, plan, shard_size, variant)
+        for component, plan in zip(inputs.components, plans, strict=True)
     )
     _require_few_files(components)
     weights = {
@@ -171,9 +171,9 @@ def _require_one_file(output: str | Path, inputs: Inputs, shard_size: int | None
     """Raise UsageError if the output cannot be a single file."""
     if shard_size:
         raise UsageError("--shard-size makes a folder", path=output, advice="name one with -o")
-    if len(inputs.parts) > 1:
+    if len(inputs.components) > 1:
         raise UsageError(
-            f"one file cannot hold {len(inputs.parts)} components",
+            f"one file cannot hold {len(inputs.components)} components",
             path=output,
             advice="name a folder with -o, or pick one with --component",
         )
@@ -207,10 +207,10 @@ def _require_few_files(components: Sequence[ComponentFiles]) -> None:
 
 
 def _component_files(
-    part: ComponentInputs, plan: Plan, shard_size: int | None, variant: str | None
+    component: ComponentInputs, plan: Plan, shard_size: int | None, variant: str | None
 ) -> ComponentFiles:
-    """Files of one component, named like those of the part's layout, if it has one."""
-    layout = part.layout
+    """Files of one component, named like those of its layout, if it has one."""
+    layout = component.layout
     if layout is None or shard_size or not plan.kept:
         stem = "model" if layout is None else _stem(layout.component, variant)
         files = split(plan.written, shard_size or 2**63, stem)
@@ -219,7 +219,7 @@ def _component_files(
         files = same_files(plan.written, names)
         stem = _stem(layout.component, variant)
     indexed = len(files) > 1 or (layout is not None and not shard_size and layout.component.index)
-    return ComponentFiles(part.name, files, index_name(stem) if indexed else None)
+    return ComponentFiles(component.name, files, index_name(stem) if indexed else None)
 
 
 def _name_in_folder(layout: Checkpoint, tensor: str, variant: str | None) -> str:

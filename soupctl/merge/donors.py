@@ -64,14 +64,16 @@ def _place(path: str | Path) -> str:
     return STREAM if path == STREAM else os.path.realpath(path)
 
 
-def donors_of(part: ComponentInputs) -> list[Checkpoint]:
+def donors_of(component: ComponentInputs) -> list[Checkpoint]:
     """The checkpoints of a component's donors."""
-    return [donor.checkpoint for donor in part.donors]
+    return [donor.checkpoint for donor in component.donors]
 
 
-def taken_in(part: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
+def taken_in(component: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, int], ...]:
     """The globs that take tensors of a component, with the indices of the sources."""
-    places = {donor.number: n for n, donor in enumerate(part.donors, len(part.checkpoints))}
+    places = {
+        donor.number: n for n, donor in enumerate(component.donors, len(component.checkpoints))
+    }
     found = [
         (each.glob, places.get(each.donor) if each.ingredient is None else each.ingredient)
         for each in takes
@@ -79,12 +81,14 @@ def taken_in(part: ComponentInputs, takes: Sequence[Take]) -> tuple[tuple[str, i
     return tuple((glob, place) for glob, place in found if place is not None)
 
 
-def giving(part: ComponentInputs, every: Alignment, takes: Sequence[Take]) -> tuple[Donor, ...]:
+def giving(
+    component: ComponentInputs, every: Alignment, takes: Sequence[Take]
+) -> tuple[Donor, ...]:
     """The donors that give tensors to a component; `every` has all of them."""
-    taken_from = first_match(taken_in(part, takes))
-    places = enumerate(every.sources[len(part.checkpoints) :], len(part.checkpoints))
+    taken_from = first_match(taken_in(component, takes))
+    places = enumerate(every.sources[len(component.checkpoints) :], len(component.checkpoints))
     given = [any(taken_from(name) == n for name in source.tensors) for n, source in places]
-    return tuple(donor for donor, gives in zip(part.donors, given, strict=True) if gives)
+    return tuple(donor for donor, gives in zip(component.donors, given, strict=True) if gives)
 
 
 def aligned_sources(sources: Sequence[Source], recipe: Recipe, like: Collection[str]) -> Alignment:

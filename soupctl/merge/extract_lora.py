@@ -113,8 +113,8 @@ def extract_lora(asked: Extraction, *, force: bool = False) -> ExtractedLora:
             layers.append(ExtractedLayer(step.name, found.up.shape[1], found.energy))
             data.update(_stored(asked, step, found))
         if not layers:
-            what = f"has no matrix that differs from those of {delta.part.checkpoints[0].label}"
-            raise MismatchError(what, path=delta.part.checkpoints[1].label)
+            what = f"has no matrix that differs from those of {delta.inputs.checkpoints[0].label}"
+            raise MismatchError(what, path=delta.inputs.checkpoints[1].label)
         job.inputs.require_unchanged()
         text = _file(data, asked.dtype)
         publish_bytes(Path(asked.output), text, replace=force)

@@ -81,14 +81,14 @@ class Inputs:
     """All ingredients, open: the same components in each."""
 
     models: tuple[ModelFiles, ...]
-    parts: tuple[ComponentInputs, ...]
+    components: tuple[ComponentInputs, ...]
     donors: tuple[ModelFiles, ...] = ()
     """The donors as they were named."""
 
     @property
     def files(self) -> tuple[Path, ...]:
         """Every weights file of the ingredients and donors."""
-        every = (each for part in self.parts for each in part.opened)
+        every = (each for component in self.components for each in component.opened)
         return tuple(file for each in every for file in each.component.files)
 
     def require_unchanged(self) -> None:
@@ -96,11 +96,11 @@ class Inputs:
         for model in self.models:
             if model.pipeline_index is not None:
                 model.pipeline_index.require_unchanged()
-        for part in self.parts:
-            for checkpoint in part.opened:
+        for component in self.components:
+            for checkpoint in component.opened:
                 checkpoint.require_unchanged()
-            if part.layout is not None:
-                part.layout.require_unchanged()
+            if component.layout is not None:
+                component.layout.require_unchanged()
 
 
 @contextmanager
@@ -125,14 +125,14 @@ def open_inputs(
     models = with_same_components([find_input(path, component, variant) for path in paths])
     given = [_find_donor(path, component, variant) for path in donors]
     with collecting_seldom(), ExitStack() as stack:
-        parts = tuple(
+        components = tuple(
             replace(
-                _open_part(stack, models, position, ignore_ledger),
+                _open_component(stack, models, position, ignore_ledger),
                 donors=tuple(_open_donors(stack, given, models[0], position, ignore_ledger)),
             )
             for position in range(len(models[0].components))
         )
-        yield Inputs(models, parts, tuple(given))
+        yield Inputs(models, components, tuple(given))
 
 
 def _find_donor(path: str | Path, component: str | None, variant: str | None) -> ModelFiles:
@@ -170,7 +170,7 @@ def _open_donors(
                 yield Donor(number, checkpoint, None if ignore else read_ledger(checkpoint))
 
 
-def _open_part(
+def _open_component(
     stack: ExitStack, models: Sequence[ModelFiles], position: int, ignore: bool
 ) -> ComponentInputs:
     checkpoints: list[Checkpoint] = []

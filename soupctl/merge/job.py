@@ -59,7 +59,7 @@ class ComponentJob:
     Raises LimitError for one whose ledger would be too long to be read.
     """
 
-    part: ComponentInputs
+    inputs: ComponentInputs
     plan: Plan
     files: ComponentFiles
     draft: Ledger
@@ -70,7 +70,7 @@ class ComponentJob:
     Raises LedgerError if they are not the promised ones.
     """
     sources: Sequence[Source]
-    """The sources in the order of the plan: the part's checkpoints, and kept sums."""
+    """The sources in the order of the plan: those of the component, and kept sums."""
     sum_record: SumRecord | None = None
     """None if its sum is not kept."""
     summed: tuple[Plan, Sequence[Source]] | None = None
@@ -100,7 +100,7 @@ class ComponentJob:
         object.__setattr__(self, "draft_text", text)
         # metadata of an adapter describes the adapter, not a model
         adapters = [each.checkpoint for each in self.sources if isinstance(each, AdapterReader)]
-        models = [each for each in self.part.checkpoints if each not in adapters]
+        models = [each for each in self.inputs.checkpoints if each not in adapters]
         agreed = agreed_metadata((*self.sums, *models))
         if self.plan.marker is not None or any(step.scales for step in self.plan.kept):
             # would say that tensors are quantised which no longer are, or in another way
@@ -131,7 +131,7 @@ class ComponentJob:
 
         Of equal contents, one is read.
         """
-        size = sum(each.data_size for each in distinct((*self.part.opened, *self.sums)))
+        size = sum(each.data_size for each in distinct((*self.inputs.opened, *self.sums)))
         sources = as_read(self.sources)
         twice = sum(
             tensor.size
@@ -232,7 +232,7 @@ class Job:
     def used(self) -> Inputs:
         """All inputs, sums among them."""
         sums = ComponentInputs("", self.sums, (None,) * len(self.sums), None)
-        return replace(self.inputs, parts=(*self.inputs.parts, sums))
+        return replace(self.inputs, components=(*self.inputs.components, sums))
 
     def require_unchanged(self) -> None:
         """Raise OutputError if a file that was read is another now, or was written to since."""

@@ -154,14 +154,14 @@ class JobFiles:
                 self._writer.add_text(files.path_of(files.index), encode_index(weight_map, facts))
         if self._publisher is not None and component.sum_record is not None:
             layout = self._layouts[position]
-            self._publisher.add_root(component.part.name, ledger.root)
+            self._publisher.add_root(component.inputs.name, ledger.root)
             record = component.sum_record.text(ledger, text, outcome)
             metadata = sum_metadata(component, text, record)
             header = encode_header(layout.tensors, metadata, layout.header)
             self._sum_files[position].write(header, 0)
         self._results.append(
             ComponentResult(
-                component.part.name,
+                component.inputs.name,
                 ledger,
                 len(component.plan.written),
                 component.read,

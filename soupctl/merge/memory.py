@@ -83,7 +83,10 @@ def memory_needed(
     components = [component for job in jobs for component in job.components]
     found = list(chain.from_iterable(forms)) or [{}] * len(components)
     checkpoints = {
-        id(each): each for job in jobs for part in job.used.parts for each in part.opened
+        id(each): each
+        for job in jobs
+        for component in job.used.components
+        for each in component.opened
     }
     sources = {id(each): each for component in components for each in component.sources}
     fixed = BASELINE + sum(map(_component, components, found))

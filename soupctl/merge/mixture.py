@@ -59,21 +59,23 @@ def planned_mixture(
     recipe = mixture.recipe
     if recipe.keys or recipe.excludes or recipe.dtype_for:
         require_matches(recipe, {name for each in alignments for name in each.sources[0].tensors})
-    parts = [
+    components = [
         _planned(mixture, position, *each)
-        for position, each in enumerate(zip(inputs.parts, alignments, strict=True))
+        for position, each in enumerate(zip(inputs.components, alignments, strict=True))
     ]
-    plans = [each.plan for each in parts]
+    plans = [each.plan for each in components]
     destination = destination_for(
         mixture.output, inputs, plans, mixture.shard_size, mixture.variant
     )
     wholes = whole_models(mixture, inputs)
     jobs = tuple(
-        _job(mixture, part, position, files, destination.folder_of(files), wholes)
-        for position, (part, files) in enumerate(zip(parts, destination.components, strict=True))
+        _job(mixture, component, position, files, destination.folder_of(files), wholes)
+        for position, (component, files) in enumerate(
+            zip(components, destination.components, strict=True)
+        )
     )
-    used = Inputs(inputs.models, tuple(each.part for each in parts))
-    weights = _shown(mixture, inputs, parts)
+    used = Inputs(inputs.models, tuple(each.inputs for each in components))
+    weights = _shown(mixture, inputs, components)
     added = frozenset(range(len(mixture.models), len(weights)))
     return Job(weights, used, destination, jobs, added)
 
@@ -82,7 +84,7 @@ def planned_mixture(
 class _Planned:
     """One component of a mixture, planned."""
 
-    part: ComponentInputs
+    inputs: ComponentInputs
     """Its models, and its deltas after them."""
     plan: Plan
     alignment: Alignment
@@ -105,7 +107,7 @@ def _planned(
     facts = [facts_of_source(source) for source in alignment.sources]
     plan = plan_applied(recipe, alignment.sources, deltas, facts)
     every = with_deltas(alignment, deltas)
-    part = ComponentInputs(
+    component = ComponentInputs(
         alone.name,
         (*models, *(each.checkpoint for each in deltas)),
         (*alone.ledgers, *(each.ledger for each in deltas)),
@@ -119,7 +121,7 @@ def _planned(
     if mixture.keep_sum:
         given = SumRequest(recipe, alignment.sources, deltas, facts)
         plan, summed, record = with_sum(plan, given)
-    return _Planned(part, plan, every, recipe, tuple(deltas), summed, record)
+    return _Planned(component, plan, every, recipe, tuple(deltas), summed, record)
 
 
 def _job(
@@ -132,19 +134,19 @@ def _job(
 ) -> ComponentJob:
     """The job of a component whose file or folder is in `folder`."""
     count = len(mixture.models)
-    part, plan, alignment = planned.part, planned.plan, planned.alignment
-    names = _names(part)
+    component, plan, alignment = planned.inputs, planned.plan, planned.alignment
+    names = _names(component)
     shares: list[tuple[PipelineShare, ...]] = [()] * len(names)
     if wholes is not None:
         names = wholes.names_of(position, len(names))
-        hints = [hint_to(each, folder) for each in part.checkpoints]
+        hints = [hint_to(each, folder) for each in component.checkpoints]
         shares = [wholes.shares_of(position, place, hint) for place, hint in enumerate(hints)]
-    named = PlannedComponent(planned.recipe, names, part, plan, alignment, folder)
+    named = PlannedComponent(planned.recipe, names, component, plan, alignment, folder)
     draft = draft_applied(named, shares, count)
     complete = partial(
         complete_applied,
         draft,
-        part,
+        component,
         planned.deltas,
         count,
         position=position,
@@ -156,7 +158,7 @@ def _job(
     notes = tuple(_left_out(planned.deltas)) if wholes is None else ()
     sources = alignment.sources
     return ComponentJob(
-        part,
+        component,
         plan,
         files,
         draft,
@@ -170,13 +172,13 @@ def _job(
 
 
 def _shown(
-    mixture: ModelsWithDeltas, inputs: Inputs, parts: Sequence[_Planned]
+    mixture: ModelsWithDeltas, inputs: Inputs, components: Sequence[_Planned]
 ) -> tuple[tuple[str, Fraction], ...]:
     """The models and deltas with their weights and scales, as the user named them."""
     labels = [model.label for model in inputs.models]
-    if len(parts) == 1:
-        labels += [each.label for each in parts[0].deltas]
-        return tuple(zip(labels, parts[0].recipe.weights, strict=True))
+    if len(components) == 1:
+        labels += [each.label for each in components[0].deltas]
+        return tuple(zip(labels, components[0].recipe.weights, strict=True))
     labels += [each.label for each in mixture.deltas]
     weights = (*mixture.models, *mixture.scales)
     return tuple((label, each.usual) for label, each in zip(labels, weights, strict=True))
@@ -184,13 +186,13 @@ def _shown(
 
 def aligned_models(inputs: Inputs, recipe: Recipe) -> tuple[Alignment, ...]:
     """The models of each component under common names."""
-    return tuple(align(part.checkpoints, selector(recipe)) for part in inputs.parts)
+    return tuple(align(component.checkpoints, selector(recipe)) for component in inputs.components)
 
 
 def bases_of(inputs: Inputs, alignments: Sequence[Alignment], component: str | None) -> Bases:
     """The components of the first model, or the only one that was picked of a pipeline."""
     sources = tuple(each.sources[0] for each in alignments)
-    names = tuple(part.name for part in inputs.parts)
+    names = tuple(component.name for component in inputs.components)
     model = inputs.models[0]
     if component is None and names == ("",):
         component = component_at(model.folder)
@@ -250,10 +252,10 @@ def _require_one_base(deltas: Sequence[DeltaReader], models: Sequence[Checkpoint
         raise MismatchError.collected(issues)
 
 
-def _names(part: ComponentInputs) -> tuple[str, ...]:
+def _names(component: ComponentInputs) -> tuple[str, ...]:
     """How the ledger calls the models and the deltas."""
     paths = [
         os.path.abspath(each.component.path) if each.component.files else each.label
-        for each in part.checkpoints
+        for each in component.checkpoints
     ]
     return unique_names(paths)

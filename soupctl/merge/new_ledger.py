@@ -61,7 +61,7 @@ class PlannedComponent:
     recipe: Recipe
     names: Sequence[str]
     """The names of its sources, without donors, in the ledger."""
-    part: ComponentInputs
+    inputs: ComponentInputs
     plan: Plan
     alignment: Alignment
     soup_folder: Path | None
@@ -70,21 +70,21 @@ class PlannedComponent:
     @property
     def hints(self) -> tuple[str | None, ...]:
         """The ledger's hints at the paths of its sources, but for donors."""
-        return tuple(hint_to(each, self.soup_folder) for each in self.part.checkpoints)
+        return tuple(hint_to(each, self.soup_folder) for each in self.inputs.checkpoints)
 
 
 def draft_average(planned: PlannedComponent, inputs: Inputs) -> Ledger:
     """The draft ledger of a component: digests are unknown, and every doubtful tensor is listed."""
-    recipe, part, plan = planned.recipe, planned.part, planned.plan
+    recipe, component, plan = planned.recipe, planned.inputs, planned.plan
     shares: list[tuple[PipelineShare, ...]] = [()] * len(planned.names)
-    if len(inputs.parts) > 1:
+    if len(inputs.components) > 1:
         named = zip(planned.names, planned.hints, weights_by_block(recipe), strict=True)
         shares = [
             (PipelineShare(UNKNOWN, name, where, weight.usual, weight.blocks),)
             for name, where, weight in named
         ]
     entries = draft_entries(planned, shares)
-    own = (*part.ledgers, *(donor.ledger for donor in part.donors))
+    own = (*component.ledgers, *(donor.ledger for donor in component.donors))
     ledgers = [ledger for ledger in own if ledger is not None]
     # each ledger describes the content of its input; otherwise the pass refuses the input
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
@@ -132,7 +132,7 @@ def draft_entries(
             hint=where,
             weight=weights[place].usual,
             blocks=weights[place].blocks,
-            dtypes=dtype_runs(planned.part.checkpoints[place]),
+            dtypes=dtype_runs(planned.inputs.checkpoints[place]),
             renamed=alignment.renamed[place],
             lacks=lacks[place],
             schemes=stored.get(place, ()),
@@ -163,7 +163,7 @@ def _draft_donors(planned: PlannedComponent, inputs: Inputs) -> tuple[Ingredient
             dtypes=dtype_runs(donor.checkpoint),
             renamed=its,
         )
-        for donor, its in zip(planned.part.donors, renamed[len(names) :], strict=True)
+        for donor, its in zip(planned.inputs.donors, renamed[len(names) :], strict=True)
     )
 
 
@@ -192,7 +192,7 @@ def complete_average(
     UsageError if the weights of one content cancel.
     """
     outcome = outcomes[position]
-    require_ledgers_fit(inputs.parts[position], outcome)
+    require_ledgers_fit(inputs.components[position], outcome)
     count = len(draft.ingredients)
     entries, donors = (
         [replace(entry, digest=digest) for entry, digest in zip(drafted, digests, strict=True)]
@@ -236,7 +236,7 @@ def _one_a_content(entries: Sequence[IngredientEntry]) -> tuple[IngredientEntry,
 
 def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome], count: int) -> Iterator[str]:
     """The digest of each of `count` ingredients as a whole pipeline; donors come after them."""
-    names = [part.name for part in inputs.parts]
+    names = [component.name for component in inputs.components]
     for contents in zip(*(outcome.ingredients[:count] for outcome in outcomes), strict=True):
         yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
@@ -270,13 +270,13 @@ def require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> No
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weights")
 
 
-def require_ledgers_fit(part: ComponentInputs, outcome: Outcome) -> None:
+def require_ledgers_fit(component: ComponentInputs, outcome: Outcome) -> None:
     """Raise LedgerError for the inputs whose ledgers do not match their tensors."""
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=IGNORE)
         for checkpoint, ledger, digest in zip(
-            part.opened,
-            (*part.ledgers, *(donor.ledger for donor in part.donors)),
+            component.opened,
+            (*component.ledgers, *(donor.ledger for donor in component.donors)),
             outcome.ingredients,
             strict=True,
         )

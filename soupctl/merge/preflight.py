@@ -132,8 +132,8 @@ def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:
     """Every file that is read, and every folder around one."""
     places = {
         place
-        for part in inputs.parts
-        for checkpoint in part.opened
+        for component in inputs.components
+        for checkpoint in component.opened
         for file in checkpoint.component.files
         if file not in replaceable
         for place in (file.absolute(), file.resolve())

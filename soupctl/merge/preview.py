@@ -148,7 +148,7 @@ def _component(component: ComponentJob) -> ComponentPreview:
     special = tuple(_special(step) for step in steps if _is_special(step))
     dtypes = Counter(dtype.value for _, dtype, _ in plan.written)
     return ComponentPreview(
-        name=component.part.name,
+        name=component.inputs.name,
         files=tuple(file.name for file in component.files.files),
         kept=len(plan.written),
         left_out=sum(step.rule is Rule.LEFT_OUT for step in steps),

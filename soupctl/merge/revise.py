@@ -195,7 +195,7 @@ def _sum_beside(
 def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponent]) -> Job:
     """The job that makes these components; the first of `models` is the soup."""
     revision = components[0].change.revision
-    inputs = Inputs(models, tuple(each.part for each in components))
+    inputs = Inputs(models, tuple(each.inputs for each in components))
     plans = [each.computation.plan for each in components]
     keep = revision.keeps_sum(has_sum=any(each.members.sum for each in components))
     place = config_source(revision.config_from, models)
@@ -203,14 +203,14 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
     destination = destination_for(revision.output, inputs, plans, None, revision.variant, configs)
     records = recorded_sources(components, place)
     jobs = []
-    for position, (each, part, files, (source, note)) in enumerate(
-        zip(components, inputs.parts, destination.components, records, strict=True)
+    for position, (each, component, files, (source, note)) in enumerate(
+        zip(components, inputs.components, destination.components, records, strict=True)
     ):
         draft = replace(each.draft(destination.folder_of(files)), config_from=source)
         sources, alignment = each.computation.sources, each.computation.alignment
         added = tuple(map(draft.adds, draft.ingredients)) if draft.is_applied else ()
         job = ComponentJob(
-            part,
+            component,
             each.computation.plan,
             files,
             draft,
@@ -224,7 +224,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
                 *notes_on(
                     each.computation.plan,
                     alignment,
-                    [each for each in part.checkpoints if not is_added(each)],
+                    [each for each in component.checkpoints if not is_added(each)],
                     [glob for glob, _ in each.computation.takes],
                 ),
                 *([] if note is None else [note]),
@@ -234,7 +234,7 @@ def planned(models: tuple[ModelFiles, ...], components: Sequence[RevisedComponen
         jobs.append(job)
     weights = tuple((entry.name, entry.weight) for entry in components[0].members.after)
     # opened files that are not used in the computation are inputs too, and must not be replaced
-    used = Inputs(inputs.models, (*inputs.parts, *(each.named for each in components)))
+    used = Inputs(inputs.models, (*inputs.components, *(each.named for each in components)))
     replaceable = _replaceable(revision, components)
     places = frozenset(place for place, is_added in enumerate(jobs[0].added) if is_added)
     return Job(weights, used, destination, tuple(jobs), places, replaceable)

@@ -45,20 +45,20 @@ class RevisedComponent:
     computation: Computation
 
     @property
-    def part(self) -> ComponentInputs:
-        """The component as it will be computed."""
+    def inputs(self) -> ComponentInputs:
+        """What the component is computed from."""
         soup = self.change.soup
         # the files of a kept sum have other names than those of its soup
         layout = soup if soup.component.folder is not None and not is_sum(soup) else None
-        part = _part(soup.component.name, self.computation.checkpoints, layout)
+        inputs = _inputs_of(soup.component.name, self.computation.checkpoints, layout)
         donors = enumerate(self.computation.donors)
-        return replace(part, donors=tuple(Donor(number, each, None) for number, each in donors))
+        return replace(inputs, donors=tuple(Donor(number, each, None) for number, each in donors))
 
     @property
     def named(self) -> ComponentInputs:
         """The soup before the change, and everything else that the user named."""
         named = tuple(self.change.inputs.named)
-        return _part(self.change.soup.component.name, named, None)
+        return _inputs_of(self.change.soup.component.name, named, None)
 
     def sum_record(self, keep: bool) -> SumRecord | None:
         """The record of the result's sum, if `keep` requests one and it can be kept.
@@ -213,7 +213,7 @@ class RevisedComponent:
         return None
 
 
-def _part(
+def _inputs_of(
     name: str, checkpoints: tuple[Checkpoint, ...], layout: Checkpoint | None
 ) -> ComponentInputs:
     return ComponentInputs(name, checkpoints, (None,) * len(checkpoints), layout)

@@ -128,6 +128,6 @@ def _checkpoints(jobs: Iterable[Job]) -> tuple[Checkpoint, ...]:
         checkpoint
         for job in jobs
         for each in job.components
-        for checkpoint in (*each.part.opened, *each.sums)
+        for checkpoint in (*each.inputs.opened, *each.sums)
     )
     return tuple({id(each): each for each in every}.values())

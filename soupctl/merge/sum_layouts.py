@@ -30,7 +30,7 @@ def layout_of(component: ComponentJob, forms: SumForms) -> SumLayout:
     assert component.sum_record is not None
     text = component.draft_text
     draft = sum_metadata(component, text, component.sum_record.draft_text(text))
-    return lay_out_sum(component.part.name, component.sum_plan, forms, draft)
+    return lay_out_sum(component.inputs.name, component.sum_plan, forms, draft)
 
 
 def sum_metadata(component: ComponentJob, ledger_text: str, record_text: str) -> dict[str, str]:

@@ -156,13 +156,15 @@ def _planned(
 
 def of_these(inputs: Inputs, places: Sequence[int]) -> Inputs:
     """The inputs with these indices."""
-    parts = []
-    for part in inputs.parts:
-        checkpoints = tuple(part.checkpoints[place] for place in places)
-        ledgers = tuple(part.ledgers[place] for place in places)
+    components = []
+    for component in inputs.components:
+        checkpoints = tuple(component.checkpoints[place] for place in places)
+        ledgers = tuple(component.ledgers[place] for place in places)
         layout = next((each for each in checkpoints if each.component.folder is not None), None)
-        parts.append(ComponentInputs(part.name, checkpoints, ledgers, layout, part.donors))
-    return Inputs(tuple(inputs.models[place] for place in places), tuple(parts), inputs.donors)
+        components.append(
+            ComponentInputs(component.name, checkpoints, ledgers, layout, component.donors)
+        )
+    return Inputs(tuple(inputs.models[place] for place in places), tuple(components), inputs.donors)
 
 
 def share_text(share: Fraction) -> str:

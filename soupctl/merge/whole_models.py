@@ -84,10 +84,10 @@ class WholeModels:
 
 def whole_models(mixture: ModelsWithDeltas, inputs: Inputs) -> WholeModels | None:
     """The models and deltas as whole pipelines; None for a single component."""
-    if len(inputs.parts) == 1:
+    if len(inputs.components) == 1:
         return None
     models, given = range(len(mixture.models)), range(len(mixture.deltas))
-    places = [places_of(mixture, position) for position in range(len(inputs.parts))]
+    places = [places_of(mixture, position) for position in range(len(inputs.components))]
     paths = [
         *(os.path.abspath(model.label) for model in inputs.models),
         *(
@@ -96,10 +96,11 @@ def whole_models(mixture: ModelsWithDeltas, inputs: Inputs) -> WholeModels | Non
         ),
     ]
     weights = (*mixture.models, *mixture.scales)
-    sources: list[tuple[int | None, ...]] = [(place,) * len(inputs.parts) for place in models]
+    sources: list[tuple[int | None, ...]] = [(place,) * len(inputs.components) for place in models]
     sources += [tuple(place.get(number) for place in places) for number in given]
     lone = (*(False for _ in models), *(not each.is_pipeline for each in mixture.deltas))
     rows = zip(unique_names(paths), weights, sources, lone, strict=True)
     return WholeModels(
-        tuple(part.name for part in inputs.parts), tuple(WholeModel(*row) for row in rows)
+        tuple(component.name for component in inputs.components),
+        tuple(WholeModel(*row) for row in rows),
     )

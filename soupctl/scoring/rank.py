@@ -104,7 +104,7 @@ def rank(
     with open_family(asked.family) as members:
         names = [member.name for member in members]
         size = max(member.job.size for member in members)
-        roots = {each.part.name: _root(each.draft) for each in members[0].job.components}
+        roots = {each.inputs.name: _root(each.draft) for each in members[0].job.components}
     soup = find_input(asked.soup, asked.component, asked.variant)
     options = {"component": asked.component, "soup": roots, "variant": asked.variant}
     with open_trials(

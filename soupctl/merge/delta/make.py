@@ -99,7 +99,7 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
         variant=request.variant,
         ignore_ledger=request.ignore_ledger,
     ) as inputs:
-        count, output = len(inputs.parts), str(request.output)
+        count, output = len(inputs.components), str(request.output)
         is_one = output == STREAM or output.endswith(SUFFIXES) or address is not None
         if count > 1 and is_one:
             what = f"one file cannot hold the deltas of {count} components"
@@ -107,18 +107,20 @@ def open_delta_job(request: DeltaRequest) -> Iterator[DeltaJob]:
             raise UsageError(what, path=request.output, advice=advice)
         recipe = recipe_of(request)
         if recipe.keys or recipe.excludes:
-            every = (each for part in inputs.parts for each in part.checkpoints)
+            every = (each for component in inputs.components for each in component.checkpoints)
             require_matches(recipe, {name for each in every for name in each.tensors})
         names = ingredient_names(inputs)
-        components = tuple(_component(request, recipe, part, names) for part in inputs.parts)
+        components = tuple(
+            _component(request, recipe, component, names) for component in inputs.components
+        )
         yield DeltaJob(request, inputs, components)
 
 
 def _component(
-    request: DeltaRequest, recipe: Recipe, part: ComponentInputs, names: tuple[str, ...]
+    request: DeltaRequest, recipe: Recipe, component: ComponentInputs, names: tuple[str, ...]
 ) -> ComponentDelta:
-    alignment = align(part.checkpoints, selector(recipe))
-    return ComponentDelta(request, part, alignment, plan_delta(recipe, alignment), names)
+    alignment = align(component.checkpoints, selector(recipe))
+    return ComponentDelta(request, component, alignment, plan_delta(recipe, alignment), names)
 
 
 def recipe_of(request: DeltaRequest) -> Recipe:
@@ -214,7 +216,7 @@ def _pending(
     (file,) = files.files
     selection = Selection(delta.request.keys, delta.request.excludes)
     folder = destination.folder_of(files)
-    draft = draft_delta(delta.part, delta.names, survey.roots, file.tensors, selection, folder)
+    draft = draft_delta(delta.inputs, delta.names, survey.roots, file.tensors, selection, folder)
     header = encode_header(file.tensors, _metadata(delta, survey, draft))
     return _Pending(delta, survey, files.path_of(file.name), file.tensors, draft, header)
 
@@ -223,13 +225,13 @@ def _metadata(delta: ComponentDelta, survey: DeltaFindings, ledger: Ledger) -> d
     text = encode_ledger(ledger, text_digest)
     require_readable(ledger, text)
     facts = encode_facts(kept_facts(survey), text, text_digest)
-    return {**agreed_metadata(delta.part.checkpoints), LEDGER_KEY: text, DELTA_KEY: facts}
+    return {**agreed_metadata(delta.inputs.checkpoints), LEDGER_KEY: text, DELTA_KEY: facts}
 
 
 def _result(made: _Pending, ledger: Ledger) -> DeltaResult:
     whole = sum(not form.planes for _, form in made.survey.kept)
     return DeltaResult(
-        name=made.delta.part.name,
+        name=made.delta.inputs.name,
         ledger=ledger,
         changed=len(made.survey.kept) - whole,
         whole=whole,
@@ -255,7 +257,7 @@ def _destination(job: DeltaJob, tensors: Sequence[tuple[Tensor, ...]]) -> Destin
         address = address_of(job.request.output)
         return Destination(path, False, (files,), CompanionFiles((), (), ()), address=address)
     every = tuple(
-        ComponentFiles(each.part.name, (OutputFile(COMPONENT_FILE, its),), None)
+        ComponentFiles(each.inputs.name, (OutputFile(COMPONENT_FILE, its),), None)
         for each, its in zip(job.components, tensors, strict=True)
     )
     listing = job.inputs.models[1].pipeline_index

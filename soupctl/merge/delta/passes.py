@@ -49,7 +49,7 @@ class ComponentDelta:
     """The delta of one component, ready to be made."""
 
     request: DeltaRequest
-    part: ComponentInputs
+    inputs: ComponentInputs
     """BASE and FINE."""
     alignment: Alignment
     plan: Plan
@@ -65,7 +65,7 @@ class ComponentDelta:
     @property
     def read(self) -> int:
         """Bytes that will be read: tensors that differ three times."""
-        return 3 * sum(checkpoint.data_size for checkpoint in self.part.checkpoints)
+        return 3 * sum(checkpoint.data_size for checkpoint in self.inputs.checkpoints)
 
 
 @frozen
@@ -137,7 +137,7 @@ def _size(delta: ComponentDelta, name: str) -> int:
 
 def _root(delta: ComponentDelta, found: Sequence[Finding], number: int) -> str:
     """The content digest of BASE (0) or FINE (1); OutputError if it was another one before."""
-    checkpoint = delta.part.checkpoints[number]
+    checkpoint = delta.inputs.checkpoints[number]
     # one row for two names of the same tensor
     rows = {row[0]: row for each in found for source, row in each.rows if source == number}
     root = root_of(rows.values())

@@ -56,7 +56,9 @@ def preview_delta(
     kept = [step for each in job.components for step in each.plan.kept]
     fixed = reserved + BASELINE + NUMPY + A_STEP * len(steps)
     fixed += sum(A_DIFFERENCE + A_NAME_LETTER * len(step.name) for step in kept)
-    fixed += sum(input_bytes(opened) for each in job.components for opened in each.part.checkpoints)
+    fixed += sum(
+        input_bytes(opened) for each in job.components for opened in each.inputs.checkpoints
+    )
 
     def need_of(chunk: int | None) -> MemoryNeed:
         buffers = max((_buffers(step, chunk) for step in kept), default=0)

@@ -34,11 +34,11 @@ def delta_difference(
     checkpoints = tuple(each for each in found if isinstance(each, Checkpoint))
     base, fine = (each.label for each in checkpoints)
     request = DeltaRequest(fine, base, "", ledger.keys, ledger.excludes, allow_nonfinite=True)
-    part = ComponentInputs("", checkpoints, (None, None), None)
+    component = ComponentInputs("", checkpoints, (None, None), None)
     recipe = recipe_of(request)
     alignment = align(checkpoints, selector(recipe))
     plan = plan_delta(recipe, alignment)
-    job = ComponentDelta(request, part, alignment, plan, ())
+    job = ComponentDelta(request, component, alignment, plan, ())
     current_progress().expect(job.read)
     survey = survey_delta(job, engine, execution)
     if survey.roots != (sources[0].digest, sources[-1].digest):

@@ -30,7 +30,7 @@ class Selection:
 
 
 def draft_delta(
-    part: ComponentInputs,
+    component: ComponentInputs,
     names: Sequence[str],
     roots: tuple[str, str],
     tensors: Sequence[Tensor],
@@ -39,20 +39,24 @@ def draft_delta(
 ) -> Ledger:
     """The ledger of a delta in `folder`, without its own digest.
 
-    Names, roots and the part's checkpoints are those of BASE and FINE. Raises LedgerError for an
-    input whose ledger does not match its tensors.
+    Names, roots and the component's checkpoints are those of BASE and FINE. Raises LedgerError for
+    an input whose ledger does not match its tensors.
     """
     base, fine = roots
-    for checkpoint, ledger, root in zip(part.checkpoints, part.ledgers, roots, strict=True):
+    for checkpoint, ledger, root in zip(
+        component.checkpoints, component.ledgers, roots, strict=True
+    ):
         if ledger is not None and ledger.root != root:
             what = "its ledger does not match its tensors"
             raise LedgerError(what, path=checkpoint.label, advice=IGNORE)
     weights = (Fraction(-1), Fraction(1))
     entries = [
         IngredientEntry(root, name, hint_to(each, folder), weight, dtype_runs(each))
-        for root, name, each, weight in zip(roots, names, part.checkpoints, weights, strict=True)
+        for root, name, each, weight in zip(
+            roots, names, component.checkpoints, weights, strict=True
+        )
     ]
-    ledgers = [ledger for ledger in part.ledgers if ledger is not None]
+    ledgers = [ledger for ledger in component.ledgers if ledger is not None]
     known = ancestry(ledgers).of(ledger.root for ledger in ledgers)
     return Ledger(
         operation="delta",

@@ -50,14 +50,14 @@ def compare_checkpoints(
 ) -> tuple[CheckpointDifference, ...]:
     """The differences of each component; raises the errors of `open_to_compare`."""
     execution = execution or ExecutionOptions()
-    with open_to_compare((request.one, request.other), request) as (parts, selected):
-        return tuple(_compare_component(selected, part, execution) for part in parts)
+    with open_to_compare((request.one, request.other), request) as (components, selected):
+        return tuple(_compare_component(selected, component, execution) for component in components)
 
 
 def _compare_component(
-    selected: Callable[[str], bool], part: ComponentInputs, execution: ExecutionOptions
+    selected: Callable[[str], bool], component: ComponentInputs, execution: ExecutionOptions
 ) -> CheckpointDifference:
-    alignment = align(part.checkpoints, selected, is_partial=True)
+    alignment = align(component.checkpoints, selected, is_partial=True)
     one, other = alignment.sources
     names = [[n for n in source.tensors if selected(n)] for source in alignment.sources]
     shared = sorted({*names[0]} & {*names[1]})
@@ -77,7 +77,7 @@ def _compare_component(
     reading = with_read_progress(execution, sum(map(size, same)))
     tensors = chain.from_iterable(run_in_order(compare, tasks(same, size), reading))
     return CheckpointDifference(
-        name=part.name,
+        name=component.name,
         labels=(one.label, other.label),
         tensors=tuple(tensors),
         only=(

@@ -105,14 +105,14 @@ def compare_deltas(
     Raises the errors of `open_to_compare`.
     """
     execution = execution or ExecutionOptions()
-    with open_to_compare((request.base, *request.others), request) as (parts, selected):
-        return tuple(_component(selected, part, execution) for part in parts)
+    with open_to_compare((request.base, *request.others), request) as (components, selected):
+        return tuple(_component(selected, component, execution) for component in components)
 
 
 def _component(
-    selected: Callable[[str], bool], part: ComponentInputs, execution: ExecutionOptions
+    selected: Callable[[str], bool], component: ComponentInputs, execution: ExecutionOptions
 ) -> DeltaMatrix:
-    sources = align(part.checkpoints, selected, is_partial=True).sources
+    sources = align(component.checkpoints, selected, is_partial=True).sources
     kinds = [classify(source.tensors, facts_of_source(source)) for source in sources]
     scratch = Scratch()
 
@@ -145,7 +145,7 @@ def _component(
     parts = list(chain.from_iterable(run_in_order(compare, tasks(shared, size), reading)))
     deltas = range(len(sources) - 1)
     return DeltaMatrix(
-        name=part.name,
+        name=component.name,
         base=sources[0].label,
         labels=tuple(source.label for source in sources[1:]),
         tensors=len(shared),

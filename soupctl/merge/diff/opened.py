@@ -49,8 +49,8 @@ def open_to_compare(
         variant=choice.variant,
         ignore_ledger=True,
     ) as inputs:
-        every = (each for part in inputs.parts for each in part.checkpoints)
+        every = (each for component in inputs.components for each in component.checkpoints)
         if recipe.keys or recipe.excludes:
             require_matches(recipe, {name for each in every for name in each.tensors})
-        yield inputs.parts, selector(recipe)
+        yield inputs.components, selector(recipe)
         inputs.require_unchanged()

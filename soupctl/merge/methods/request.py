@@ -145,7 +145,7 @@ def open_by_method(settings: MethodSettings, average: Request, *, has_base: bool
         variant=average.variant,
         ignore_ledger=average.ignore_ledger,
     ) as inputs:
-        if len(inputs.parts) > 1:
+        if len(inputs.components) > 1:
             what = f"{settings.method} merges one model, and these are pipelines of several"
             raise UsageError(what, advice="pick one of the components with --component")
         job = planned_average(average, models, inputs)

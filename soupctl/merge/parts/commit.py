@@ -126,7 +126,7 @@ def _copy(
     def copy(task: Sequence[tuple[FoundPart, Row]], advance: Advance) -> None:
         for part, row in task:
             name, *_, digest = row
-            stored = part.stored(stored_name(component.part.name, name))
+            stored = part.stored(stored_name(component.inputs.name, name))
             hasher = tensor_hasher()
             for offset, piece in stored.pieces(scratch):
                 hasher.update(piece)
@@ -137,7 +137,7 @@ def _copy(
 
     def size(each: tuple[FoundPart, Row]) -> int:
         part, (name, *_) = each
-        return part.tensors[stored_name(component.part.name, name)].size
+        return part.tensors[stored_name(component.inputs.name, name)].size
 
     every = ((part, row) for part in parted.parts for row in part.record.components[position].soup)
     for _ in run_in_order(copy, tasks(every, size), execution):
@@ -151,7 +151,7 @@ def _require_complete(job: Job, parts: Sequence[FoundPart]) -> None:
         pairs = zip(job.components, own, strict=True)
         expected = [drafted_rows(component.sources, plan) for component, plan in pairs]
         names = {
-            stored_name(component.part.name, name)
+            stored_name(component.inputs.name, name)
             for component, rows in zip(job.components, expected, strict=True)
             for name, *_ in rows.soup
         }

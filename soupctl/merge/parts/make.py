@@ -160,7 +160,7 @@ def stored_name(component: str, tensor: str) -> str:
 def _entries(components: Sequence[ComponentJob], plans: Sequence[Plan]) -> Iterator[TensorSpec]:
     for component, plan in zip(components, plans, strict=True):
         for name, dtype, shape in plan.written:
-            yield stored_name(component.part.name, name), dtype, shape
+            yield stored_name(component.inputs.name, name), dtype, shape
 
 
 class _PartFile:
@@ -174,7 +174,7 @@ class _PartFile:
         """The order to the executor for a component's tensors."""
 
         def write(tensor: str, offset: int, data: memoryview) -> None:
-            place = self._places[stored_name(component.part.name, tensor)]
+            place = self._places[stored_name(component.inputs.name, tensor)]
             write_at(self._fd, data, place + offset)
 
         return Order(plan, component.sources, write)

@@ -70,7 +70,7 @@ def plan_digest(request: Mapping[str, Any], job: Job) -> str:
 def stamps_of(job: Job) -> Stamps:
     """The files that a job reads, as they were when they were opened."""
     found = {}
-    for component in job.used.parts:
+    for component in job.used.components:
         for checkpoint in component.opened:
             for file in checkpoint.files:
                 address = hint_at(file.path)

@@ -132,7 +132,7 @@ def require_divisible(job: Job) -> Path:
     if job.keeps_sum:
         what = "--ray keeps no exact sum"
         raise UsageError(what, advice="--no-keep-sum, or leave out --ray")
-    for component in job.used.parts:
+    for component in job.used.components:
         for checkpoint in component.opened:
             for file in checkpoint.files:
                 # an address on the hub names the commit

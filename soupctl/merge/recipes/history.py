@@ -79,7 +79,7 @@ def with_history(job: Job, document: RecipeDocument, places: Sequence[Mapping[st
     """
     if not document.history:
         return job
-    made = {each.part.name for each in job.components}
+    made = {each.inputs.name for each in job.components}
     if made != document.history.keys():
         other = min(made ^ document.history.keys())
         what = f"has a history of other components than are made ({other or 'a single file'})"
@@ -92,7 +92,7 @@ def _recording(
     component: ComponentJob, document: RecipeDocument, places: Mapping[str, int]
 ) -> ComponentJob:
     """The component's job, whose ledger continues the history of the recipe."""
-    states = document.history[component.part.name]
+    states = document.history[component.inputs.name]
     drafted = component.draft.ingredients
     # a soup keeps the names that its ingredients had among those that were taken out
     names = {drafted[at].name: name for name, at in places.items() if at < len(drafted)}

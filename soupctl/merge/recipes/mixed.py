@@ -76,7 +76,7 @@ def open_recipe_mixture(
         places = [
             {names[place]: n for n, place in enumerate(models)}
             | {names[deltas[n]]: at for n, at in places_of(mixture, position).items()}
-            for position in range(len(inputs.parts))
+            for position in range(len(inputs.components))
         ]
         yield job, places
 

@@ -31,7 +31,7 @@ def pinned(job: Job, stage: Stage, places: Sequence[Mapping[str, int]]) -> Job:
 
 def _part(component: ComponentJob, place: int) -> str:
     """The component that a source is of a pipeline; empty for a lone checkpoint."""
-    return component.part.opened[place].component.name
+    return component.inputs.opened[place].component.name
 
 
 def _require_pins(stage: Stage, name: str, part: str) -> None:

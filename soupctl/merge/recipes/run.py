@@ -170,7 +170,7 @@ def open_stage(stage: Stage) -> Iterator[Job]:
             for (_, name), take in zip(document.options.take, takes, strict=True)
             if take.ingredient is None
         }
-        places = [same | _donor_places(each.part, donors) for each in job.components]
+        places = [same | _donor_places(each.inputs, donors) for each in job.components]
         yield with_history(pinned(job, stage, places), document, places)
 
 
@@ -244,8 +244,8 @@ def _survey(document: RecipeDocument) -> tuple[frozenset[str], frozenset[str]]:
     with open_inputs(models, component=options.component, variant=options.variant) as inputs:
         names = frozenset(
             name
-            for part in inputs.parts
-            for checkpoint in part.checkpoints
+            for component in inputs.components
+            for checkpoint in component.checkpoints
             for name in checkpoint.tensors
             if selected(name)
         )
