@@ -48,7 +48,11 @@ def without_secrets(text: str) -> str:
     return WEB_ADDRESS.sub(r"\1\2", text) if ":/" in text else text
 
 
-WEB_ADDRESS = pattern(r"\b((?:https?|s3|gs):/{1,2})(?:[^\s/?#@]*@)?([^\s?#]*)(?:[?#][^\s]*)?")
+WEB_ADDRESS = pattern(
+    r"\b((?:https?|s3|gs):/{1,2}|(?!hf:)[a-z][a-z0-9+.-]*://)"
+    r"(?:[^\s/?#@]*@)?([^\s?#]*)(?:[?#][^\s]*)?",
+    re.IGNORECASE,
+)
 """Matches a web address: what precedes a user and password, and what follows up to a query."""
 
 

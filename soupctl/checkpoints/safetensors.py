@@ -151,10 +151,11 @@ def _opened_elsewhere(file: FileElsewhere, path: Path, order: ReadOrder | None) 
     from .remote.read_ahead import RangeReader, Version  # noqa: PLC0415
 
     label, size = file.address, file.size
-    first = file.read(0, min(size, FIRST_BYTES))
+    first = bytes(file.read(0, min(size, FIRST_BYTES)))
     try:
         length = header_size(first[:8], size, label)
-        raw = first[:length] + (file.read(len(first), length) if length > len(first) else b"")
+        rest = file.read(len(first), length) if length > len(first) else b""
+        raw = first[:length] + bytes(rest)
         header = parse_header(raw, size, label)
     except InputError:
         _refuse_foreign(first[:FOREIGN], label)

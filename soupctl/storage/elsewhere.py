@@ -25,7 +25,7 @@ class FileElsewhere(Protocol):
     def size(self) -> int:
         """Its bytes."""
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | bytearray:
         """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
 
     def is_unchanged(self) -> bool:

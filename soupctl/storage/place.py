@@ -100,7 +100,7 @@ def place_of(target: Path) -> Iterator[Place]:
     try:
         fd = os.open(final.parent, FOLDER)
     except FileNotFoundError:
-        if str(target).partition(":/")[0] in SCHEMES:
+        if str(target).partition(":/")[0].lower() in SCHEMES:
             problem = "is an address, and this is written to this disk only"
             raise OutputError(problem, path=target, advice="name a file, and upload it") from None
         problem = f"the folder {final.parent} does not exist"

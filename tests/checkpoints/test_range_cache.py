@@ -22,7 +22,8 @@ from processes import started
 from remote_models import PLACES, SECOND, A, B, average, local_root, model
 
 from soupctl.checkpoints.remote import mirror, range_cache
-from soupctl.checkpoints.remote.buckets import StoredObject
+from soupctl.checkpoints.remote.address import address_of
+from soupctl.checkpoints.remote.buckets import bucket_listing
 from soupctl.checkpoints.remote.cached_file import with_cache
 from soupctl.checkpoints.remote.range_cache import RangeCache, chosen_cache
 from soupctl.errors import OutputError, UsageError
@@ -132,32 +133,23 @@ def test_another_version_is_another_file(kind, cache, again, server, tmp_path) -
     assert sent > len(A)
 
 
-class VersionedBucket:
-    """A bucket of one object, whose newest version can be removed again."""
-
-    def __init__(self) -> None:
-        self.versions = [b"1234"]
-
-    def invalidate_cache(self) -> None:
-        pass
-
-    def info(self, _name: str, **_: object) -> dict[str, object]:
-        newest = self.versions[-1]
-        return {"type": "file", "size": len(newest), "ETag": newest.hex()}
-
-    def cat_file(self, _name: str, *, start: int, end: int, **_: object) -> bytes:
-        return self.versions[-1][start:end]
-
-
-def test_what_a_bucket_sends_of_another_version_is_not_kept(tmp_path) -> None:
-    bucket, cache = VersionedBucket(), RangeCache(tmp_path, 10 * BLOCK)
-    stored = StoredObject(bucket, "b/a", "s3://b/a", 4, (b"1234".hex(),))
-    bucket.versions.append(b"5678")
+def test_what_a_bucket_sends_of_another_version_is_not_kept(store, bucket, tmp_path) -> None:
+    cache = RangeCache(tmp_path, 10 * BLOCK)
+    store.backend.put_bucket_versioning(bucket, "Enabled")
+    store.put(bucket, "a", b"1234")
+    address = address_of(f"s3://{bucket}/a")
+    assert address is not None
+    stored = bucket_listing(address).files[""]
+    store.put(bucket, "a", b"5678")
     with pytest.raises(OutputError, match="changed while it was read"):
         with_cache(stored, cache).read(0, 4)
-    bucket.versions.pop()
+    assert not entries(tmp_path)
+    newest = store.backend.buckets[bucket].keys["a"].version_id
+    store.backend.delete_object(bucket, "a", version_id=newest)
     assert with_cache(stored, cache).read(0, 4) == b"1234"
+    store.clear()
     assert with_cache(stored, cache).read(0, 4) == b"1234"
+    assert not store.requests
     assert len(entries(tmp_path)) == 1
 
 

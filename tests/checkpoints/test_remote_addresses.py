@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from loopback import Loopback
-from remote_models import places
+from remote_models import local_root, places
 
 from soupctl import verbs
 from soupctl.cli.main import SIGNALS, main
@@ -38,6 +38,10 @@ def test_addresses_that_cannot_be_are_refused(server: Loopback, tmp_path: Path) 
     for address, problem in (
         ("hf://alone", "is not hf://OWNER/NAME[@REVISION][/PLACE]"),
         ("http://example.org/a.st", "http:// is not encrypted (https:// is)"),
+        (
+            "ftp://example.org/a.st",
+            "ftp:// is no kind of address that is read (hf://, s3://, gs:// and https:// are)",
+        ),
     ):
         with pytest.raises(UsageError) as refusal:
             verbs.average(Request([address, tmp_path / "b.st"], tmp_path / "soup.st"))
@@ -138,3 +142,21 @@ def test_the_hub_is_not_asked_where_it_is_switched_off(server, monkeypatch, tmp_
 def test_weights_and_revisions_are_told_apart(server: Loopback, tmp_path: Path) -> None:
     assert split_weight("hf://org/a@main@0.5") == ("hf://org/a@main", Fraction(1, 2))
     assert split_weight("hf://org/a@main") == ("hf://org/a@main", None)
+
+
+def test_schemes_in_capital_letters_are_the_same(server: Loopback, tmp_path: Path) -> None:
+    root = local_root(tmp_path)
+    (made,) = verbs.average(
+        Request(["S3://bucket/a.safetensors", "HF://org/b"], tmp_path / "soup.st")
+    )
+    assert made.ledger.root == root
+    with pytest.raises(UsageError, match="http:// is not encrypted"):
+        verbs.inspect("HTTP://example.org/a.st")
+
+
+@pytest.mark.parametrize("scheme", ["HTTPS", "ftp", "file", "s3a"])
+def test_no_scheme_shows_secrets(scheme: str) -> None:
+    with pytest.raises(SoupError) as refusal:
+        verbs.inspect(f"{scheme}://me:hidden@[/a.st?token=hidden")
+    assert refusal.value.message().startswith(f"{scheme}://[/a.st: ".replace("HTTPS", "https"))
+    assert "hidden" not in refusal.value.message()

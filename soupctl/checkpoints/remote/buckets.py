@@ -5,11 +5,13 @@ Rule 1: credentials and endpoints are found by the libraries, in their own place
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError
 from ...frozen import frozen
+from ...storage.elsewhere import FileElsewhere
 from . import attempts
 from .address import Address
 from .attempts import (
@@ -28,22 +30,26 @@ MALFORMED = "the server's answer is malformed"
 LARGEST = 10**18
 """Bytes; no object has so many."""
 LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
-MOST_PAGES = 100
-"""Pages of a listing, of a thousand objects each."""
-VERSIONS = ("ETag", "etag", "generation", "LastModified", "mtime")
-"""What both a listing and a look at one object tell of its version."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"s3": {}, "gs": {"version_aware": True}}
+"""What is asked of each library; that of S3 is told of versions by each request."""
+LOGS = ("aiobotocore", "botocore", "gcsfs", "google", "s3fs")
+"""Loggers of libraries: failures are told here, and what passes is of no use to users."""
+VERSIONS = ("etag", "generation", "mtime")
+"""What both a listing and a look at one object of Google Cloud Storage tell of its version."""
 
 
 @frozen
 class StoredObject:
-    """One version of an object in a bucket."""
+    """One version of an object in Google Cloud Storage."""
 
     system: Any
-    """The file system of fsspec that reads it."""
+    """The file system of fsspec that reads it, which knows versions."""
     name: str
     """Its bucket and key."""
     address: str
     size: int
+    generation: str | None
+    """The server's name for the version, which is then asked for."""
     version: tuple[str, ...]
 
     @property
@@ -53,18 +59,20 @@ class StoredObject:
 
     def read(self, start: int, stop: int) -> bytes:
         """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
+        name = self.name if self.generation is None else f"{self.name}#{self.generation}"
 
         def ranged() -> bytes:
             try:
-                data: bytes = in_time(self.system.cat_file, self.name, start=start, end=stop)
+                data: bytes = in_time(self.system.cat_file, name, start=start, end=stop)
             except OSError:
-                # a range beyond the end of a shorter object is an error like any other
+                # that version may be gone, and a range may lie beyond the end of another
                 if not self._has_version():
                     raise ChangedError from None
                 raise
+            is_checked = self.generation is not None and len(data) == stop - start
+            if not is_checked and not self._has_version():
+                raise ChangedError
             if len(data) != stop - start:
-                if not self._has_version():
-                    raise ChangedError
                 raise ShortAnswerError(SHORT)
             return data
 
@@ -86,7 +94,9 @@ def file_system(scheme: str) -> Any:
     # imported late, because loading it takes time
     import fsspec
 
-    system = fsspec.filesystem(scheme)
+    for name in LOGS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    system = fsspec.filesystem(scheme, **OPTIONS[scheme])
     # requests are made again here, where the waits are known
     system.retries = 1
     return system
@@ -104,61 +114,44 @@ def in_time(request: Callable[..., Any], *values: Any, **more: Any) -> Any:
 
 def bucket_listing(address: Address) -> RemoteFiles:
     """The object or the objects at an address; raises the errors of `attempted`."""
-    system = file_system(address.scheme)
-    shown, start = address.shown, address.rest.rstrip("/")
+    from .s3_objects import s3_objects
 
-    def found() -> Mapping[str, Mapping[str, Any]]:
+    system = file_system(address.scheme)
+    every = s3_objects if address.scheme == "s3" else _google_objects
+
+    def found() -> Mapping[str, FileElsewhere]:
         try:
-            listed = _of_s3(system, start) if address.scheme == "s3" else _found(system, start)
+            files: Mapping[str, FileElsewhere] = every(system, address)
         except faults():
             raise
-        except (TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise RefusedError(MALFORMED) from error
-        if not all(_is_sound(info) for info in listed.values()):
+        if not all(type(each.size) is int and 0 <= each.size < LARGEST for each in files.values()):
             raise RefusedError(MALFORMED)
-        return listed
+        return files
 
-    files = {}
-    for name, info in attempted(shown, found).items():
-        if info["type"] != "file" or name.endswith("/"):
-            continue
-        below = name.removeprefix(start).lstrip("/")
-        place = f"{address.scheme}://{name}"
-        files[below] = StoredObject(system, name, place, info["size"], _version(info))
+    files = attempted(address.shown, found)
     if not files:
-        raise InputError("cannot be read: there is no such file", path=shown)
-    return RemoteFiles(shown, shown, files)
+        raise InputError("cannot be read: there is no such file", path=address.shown)
+    return RemoteFiles(address.shown, address.shown, files)
 
 
-def _found(system: Any, start: str) -> Mapping[str, Mapping[str, Any]]:
-    listed: dict[str, Mapping[str, Any]] = in_time(system.find, start, detail=True)
-    return listed
-
-
-def _of_s3(system: Any, start: str) -> Mapping[str, Mapping[str, Any]]:
-    """The object of that name, or else those below it; RefusedError for too many."""
-    bucket, _, key = start.partition("/")
-    listed: dict[str, Mapping[str, Any]] = {}
-    if key:
-        system.invalidate_cache()
-        info = in_time(system.info, start)
-        if info["type"] == "file":
-            return {start: info}
-    more = {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
-    for _ in range(MOST_PAGES):
-        page = in_time(system.call_s3, "list_objects_v2", **more)
-        for each in page.get("Contents", ()):
-            listed[f"{bucket}/{each['Key']}"] = {**each, "size": each["Size"], "type": "file"}
-        if not page.get("IsTruncated"):
-            return listed
-        more["ContinuationToken"] = page["NextContinuationToken"]
-    raise RefusedError(f"its listing has more than {MOST_PAGES} pages")
-
-
-def _is_sound(info: Mapping[str, Any]) -> bool:
-    """Whether a listing says of a file what it needs."""
-    size = info.get("size")
-    return info.get("type") != "file" or (type(size) is int and 0 <= size < LARGEST)
+def _google_objects(system: Any, address: Address) -> Mapping[str, StoredObject]:
+    """The object at an address, with no name, or else those below it."""
+    start = address.rest.rstrip("/")
+    listed: Mapping[str, Mapping[str, Any]] = in_time(system.find, start, detail=True)
+    return {
+        name.removeprefix(start).lstrip("/"): StoredObject(
+            system,
+            name,
+            f"{address.scheme}://{name}",
+            info["size"],
+            str(info["generation"]) if info.get("generation") else None,
+            _version(info),
+        )
+        for name, info in listed.items()
+        if info["type"] == "file" and not name.endswith("/")
+    }
 
 
 def _version(info: Mapping[str, Any]) -> tuple[str, ...]:

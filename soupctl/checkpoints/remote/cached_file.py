@@ -2,7 +2,7 @@
 
 Rule 1: ranges are kept by the version of their file; a file that names none is not kept.
 Rule 2: only what is missing is read from the server, and just that is kept.
-Rule 3: the server is asked whether a file has changed.
+Rule 3: the server is asked whether a file has changed; a range that it sends is of its version.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from threading import Lock
 
 from blake3 import blake3
 
-from ...errors import OutputError
 from ...storage.elsewhere import FileElsewhere
 from .blocks import Span
 from .buckets import StoredObject
 from .range_cache import RangeCache
+from .s3_objects import S3Object
 from .web import WebFile
 
 
@@ -51,9 +51,9 @@ class CachedFile:
         """Whether the server still has this version; InputError if it does not answer."""
         return self._file.is_unchanged()
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes | bytearray:
         """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
-        parts: list[bytes] = []
+        parts: list[bytes | bytearray] = []
         while start < stop:
             span, is_kept = self._next(start, stop)
             data = self._cache.get(self._name, span) if is_kept else self._fetch(span)
@@ -65,13 +65,10 @@ class CachedFile:
             start += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _fetch(self, span: Span) -> bytes:
+    def _fetch(self, span: Span) -> bytes | bytearray:
         data = self._file.read(*span)
         if self._cache.is_full:
             return data
-        # a bucket sends whatever version it has by then
-        if isinstance(self._file, StoredObject) and not self._file.is_unchanged():
-            raise OutputError("changed while it was read", path=self.address)
         if self._cache.put(self._name, span, data):
             with self._lock:
                 spans = self._known()
@@ -128,8 +125,8 @@ def _version_of(file: FileElsewhere) -> tuple[str, ...] | None:
             return ("hub", file.url, str(file.size))
         case WebFile(version=(str() as tag, *_)) if tag and not tag.upper().startswith("W/"):
             return ("web", _without_user(file.url), str(file.size), tag)
-        case StoredObject(version=(_, *_)):
-            return (file.address, str(file.size), *file.version)
+        case S3Object(version=(_, *_)) | StoredObject(version=(_, *_)):
+            return (file.hint, str(file.size), *file.version)
         case _:
             return None
 

@@ -74,7 +74,7 @@ def _web_listing(address: Address) -> RemoteFiles:
         raise InputError(f"has {file.size} bytes, and an index has fewer", path=shown)
     files: dict[str, FileElsewhere] = {own: file}
     path, _, query = address.text.partition("?")
-    for name in sorted(set(parse_index(file.read(0, file.size), shown).weight_map.values())):
+    for name in sorted(set(parse_index(bytes(file.read(0, file.size)), shown).weight_map.values())):
         # a name cannot change what is asked for: it has no query of its own
         url = f"{path.rpartition('/')[0]}/{quote(name)}"
         there = f"{shown.rpartition('/')[0]}/{name}"

@@ -137,7 +137,7 @@ class RangeCache:
             path.unlink()
         return None
 
-    def put(self, file: str, span: Span, data: bytes) -> bool:
+    def put(self, file: str, span: Span, data: bytes | bytearray) -> bool:
         """Whether a range is kept: there is room for it, and the folder can be written."""
         size = _on_disk(len(data) + DIGEST)
         if self._is_full or size > self._most or time.monotonic() < self._again:
@@ -159,7 +159,7 @@ class RangeCache:
     def _path(self, file: str, span: Span) -> Path:
         return self._folder / file / f"{span[0]}-{span[1]}"
 
-    def _write(self, path: Path, data: bytes, digest: bytes) -> None:
+    def _write(self, path: Path, data: bytes | bytearray, digest: bytes) -> None:
         partial = self._folder / PARTIAL
         partial.unlink(missing_ok=True)
         with partial.open("xb") as opened:
@@ -235,7 +235,7 @@ def _on_disk(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _digest(file: str, span: Span, data: bytes) -> bytes:
+def _digest(file: str, span: Span, data: bytes | bytearray) -> bytes:
     """The digest of a range with its place, so that none passes for another."""
     hasher = blake3(f"{file} {span[0]} {span[1]}\n".encode())
     hasher.update(data)

@@ -254,7 +254,7 @@ class RangeReader:
         at = start if offset + needed - start <= size else offset
         return block.ask(at, min(stop, at + size), is_ahead=False)
 
-    def fetch(self, start: int, stop: int) -> bytes:
+    def fetch(self, start: int, stop: int) -> bytes | bytearray:
         """The bytes of a range, while the file is open; the errors of `read_into`."""
         with needed_while(lambda: not self._is_closed):
             return self.file.read(start, stop)

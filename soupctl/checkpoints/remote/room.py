@@ -45,7 +45,12 @@ class HeldPiece:
     __slots__ = ("future", "holder", "is_ahead", "left", "seen", "start", "stop")
 
     def __init__(
-        self, holder: Holder, start: int, stop: int, future: Future[bytes], is_ahead: bool
+        self,
+        holder: Holder,
+        start: int,
+        stop: int,
+        future: Future[bytes | bytearray],
+        is_ahead: bool,
     ) -> None:
         self.holder, self.future = holder, future
         self.start, self.stop = start, stop

@@ -60,11 +60,11 @@ class WebFile:
     target: HubTarget | None = None
     """Where the hub leads to; None for any other server, which is asked each time."""
 
-    def read(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytearray:
         """The bytes of a range; InputError if it cannot be read, OutputError if it has changed."""
         return attempted(self.address, lambda: self._ranged(start, stop))
 
-    def _ranged(self, start: int, stop: int) -> bytes:
+    def _ranged(self, start: int, stop: int) -> bytearray:
         if self.target is not None and (lead := self.target.lead) is not None:
             data = self._led(self.target, lead, start, stop)
             if data is not None:
@@ -76,7 +76,7 @@ class WebFile:
                 self.target.follow(answer)
             return self._received(answer, start, stop)
 
-    def _led(self, target: HubTarget, lead: Lead, start: int, stop: int) -> bytes | None:
+    def _led(self, target: HubTarget, lead: Lead, start: int, stop: int) -> bytearray | None:
         """The bytes of a range from where the hub led before; None if that address has expired."""
         wanted = {**PLAIN, "range": f"bytes={start}-{stop - 1}"}
         try:
@@ -92,7 +92,7 @@ class WebFile:
         target.forget(lead)
         return None
 
-    def _received(self, answer: Any, start: int, stop: int) -> bytes:
+    def _received(self, answer: Any, start: int, stop: int) -> bytearray:
         """The bytes of a range, from an answer to a request for it."""
         # some servers send small files as a whole
         is_whole = answer.status_code == 200 and (start, stop) == (0, self.size)
@@ -101,17 +101,19 @@ class WebFile:
             raise ChangedError
         if found[:2] != (start, stop - 1):
             raise ShortAnswerError(SHORT)
-        data, began = bytearray(), time.monotonic()
+        # one that grows is copied again and again
+        data, filled, began = bytearray(stop - start), 0, time.monotonic()
         for part in answer.iter_raw():
             require_needed()
             if time.monotonic() - began > attempts.LONGEST:
                 raise too_slow()
-            data += part
-            if len(data) > stop - start:
+            if filled + len(part) > len(data):
                 raise ShortAnswerError(SHORT)
-        if len(data) < stop - start:
+            data[filled : filled + len(part)] = part
+            filled += len(part)
+        if filled < len(data):
             raise ShortAnswerError(SHORT)
-        return bytes(data)
+        return data
 
     def is_unchanged(self) -> bool:
         """Whether the server still has this version; InputError if it does not answer."""
