@@ -23,7 +23,7 @@ from .open import STREAM, find_input, open_input
 from .read_progress import current_progress, with_read_progress
 from .remote.address import address_of
 from .safetensors import Identity, StoredTensor
-from .shared_chunks import Part, SharedChunks
+from .shared_chunks import ChunkWork, SharedChunks
 
 PIECE = 1 << 20
 LARGE = 16 * PIECE
@@ -175,7 +175,7 @@ class _LargeDigest:
             self._stored.read_into(piece, start)
             return len(piece)
 
-        if self._pieces.make([Part(read, lambda: self._hasher.update(piece))], advance):
+        if self._pieces.make([ChunkWork(read, lambda: self._hasher.update(piece))], advance):
             return [(self._name, str(self._hasher.hexdigest()))]
         return []
 

@@ -14,8 +14,8 @@ from typing import NamedTuple, NoReturn
 from ..workers import Advance
 
 
-class Part(NamedTuple):
-    """A part of the work on each chunk, with memory of its own, for one thread."""
+class ChunkWork(NamedTuple):
+    """Work to do on each chunk, with memory of its own, for one thread."""
 
     make: Callable[[int, int], int]
     """Makes a chunk, from the first to the second place, and returns the bytes read or written."""
@@ -23,13 +23,15 @@ class Part(NamedTuple):
     """Records what was made last, chunk by chunk in order."""
 
 
-def make_alone(chunks: Iterable[tuple[int, int]], parts: Sequence[Part], advance: Advance) -> None:
+def make_alone(
+    chunks: Iterable[tuple[int, int]], work: Sequence[ChunkWork], advance: Advance
+) -> None:
     """Make chunks, each from the first to the second place, in order."""
     for start, stop in chunks:
         moved = 0
-        for part in parts:
-            moved += part.make(start, stop)
-            part.record()
+        for each in work:
+            moved += each.make(start, stop)
+            each.record()
         advance(moved)
 
 
@@ -42,13 +44,13 @@ class SharedChunks:
         self._last = len(chunks) - 1
         self._changed = Condition()
         self._recorded: dict[int, int] = {}
-        """The number of chunks that are recorded, for each part that has one."""
+        """The number of chunks that are recorded, for each place in the work that has one."""
         self._failure: BaseException | None = None
 
-    def make(self, parts: Sequence[Part], advance: Advance) -> bool:
+    def make(self, work: Sequence[ChunkWork], advance: Advance) -> bool:
         """Make chunks until none is left; whether the last one of all is among them.
 
-        Other threads may do the same at once, with parts of their own that share their records.
+        Other threads may do the same at once, with work of their own that shares their records.
         Raises the error of the first chunk that fails in any of them.
         """
         number = -1
@@ -56,14 +58,14 @@ class SharedChunks:
             number, (start, stop) = taken
             try:
                 moved = 0
-                for place, part in enumerate(parts):
-                    moved += part.make(start, stop)
+                for place, each in enumerate(work):
+                    moved += each.make(start, stop)
                     self._wait_for(place, number)
-                    part.record()
+                    each.record()
                     self._pass_on(place, number)
                 advance(moved)
             except BaseException as error:  # noqa: BLE001
-                self._fail(number, len(parts) - 1, error)
+                self._fail(number, len(work) - 1, error)
         return number == self._last
 
     def _take(self) -> tuple[int, tuple[int, int]] | None:
@@ -73,7 +75,7 @@ class SharedChunks:
             return next(self._chunks, None)
 
     def _wait_for(self, place: int, number: int) -> None:
-        """Wait until a part has recorded all chunks before this one; raises if one has failed."""
+        """Wait until work at a place has recorded all chunks before; raises if one has failed."""
         recorded = self._recorded
         # once it is this chunk's turn, no other thread changes that
         if recorded.get(place, 0) == number:

@@ -46,7 +46,7 @@ class ScaledModule:
 
 
 @frozen
-class TargetPart:
+class UpdateRows:
     """Rows of a module's update, and the rows of a tensor of the base that they are added to."""
 
     scaled: ScaledModule
@@ -159,13 +159,13 @@ class Adapter:
         index: TargetIndex,
         label: str,
         may_lack: Callable[[str], bool],
-    ) -> dict[str, list[TargetPart]]:
-        """The parts of updates by the tensor of the base that they are added to.
+    ) -> dict[str, list[UpdateRows]]:
+        """The rows of updates by the tensor of the base that they are added to.
 
         Raises MismatchError for modules that are not in the base called `label`, unless it
         `may_lack` them, or do not fit it.
         """
-        found: dict[str, list[TargetPart]] = {}
+        found: dict[str, list[UpdateRows]] = {}
         issues: list[Issue] = []
         for scaled in self.modules:
             target = index.find(scaled.module.layer, scaled.module.parameter)
@@ -177,9 +177,9 @@ class Adapter:
             issues += self._misfits(scaled.module, target, base, label)
             first = 0
             for rows in target:
-                part = TargetPart(scaled, first, rows.count, rows.first)
-                issues += self._overlaps(part, rows.tensor, found.get(rows.tensor, ()))
-                found.setdefault(rows.tensor, []).append(part)
+                update = UpdateRows(scaled, first, rows.count, rows.first)
+                issues += self._overlaps(update, rows.tensor, found.get(rows.tensor, ()))
+                found.setdefault(rows.tensor, []).append(update)
                 first += rows.count
         if issues:
             raise MismatchError.collected(issues)
@@ -202,15 +202,15 @@ class Adapter:
             yield Issue(what, self.label, module.name)
 
     def _overlaps(
-        self, part: TargetPart, tensor: str, others: Sequence[TargetPart]
+        self, rows: UpdateRows, tensor: str, others: Sequence[UpdateRows]
     ) -> Iterator[Issue]:
         """The issue of a module that changes the same rows as another module."""
         for other in others:
-            if max(part.target, other.target) < min(
-                part.target + part.count, other.target + other.count
+            if max(rows.target, other.target) < min(
+                rows.target + rows.count, other.target + other.count
             ):
                 what = f"changes the same rows of {tensor} as {other.scaled.module.name}"
-                yield Issue(what, self.label, part.scaled.module.name)
+                yield Issue(what, self.label, rows.scaled.module.name)
 
 
 SIGNED = frozenset({DType.I8, DType.I16, DType.I32, DType.I64})

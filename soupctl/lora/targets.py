@@ -93,17 +93,17 @@ class TargetIndex:
     """The modules of a base, by every name that an adapter may have for them."""
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], component: str = "", *, is_part: bool = False
+        self, tensors: Mapping[str, Tensor], component: str = "", *, is_of_pipeline: bool = False
     ) -> None:
         """The base's `tensors`, those of the folder `component` of a pipeline or of a file.
 
-        With `is_part`, other components of the pipeline are indexed apart: an adapter means this
-        one only by the names of its own model.
+        With `is_of_pipeline`, other components are indexed apart: an adapter means this one only
+        by the names of its own model.
         """
         self._targets: dict[tuple[str, str], Target | None] = {}
         self._tensors = tensors
         self._roles: frozenset[str] = frozenset()
-        if is_part and component not in COMPONENTS:
+        if is_of_pipeline and component not in COMPONENTS:
             return
         by_role = _by_role(tensors, component)
         self._roles = frozenset(by_role)
@@ -111,7 +111,7 @@ class TargetIndex:
             own = {name: whole_target(tensor) for name, tensor in modules.items()}
             for name, target in (*own.items(), *other_names(own, modules)):
                 self._add(role, name, target)
-        for name, tensor in _modules(tensors) if not is_part else ():
+        for name, tensor in _modules(tensors) if not is_of_pipeline else ():
             self._add(WHOLE, name, whole_target(tensor))
 
     def _add(self, role: str, name: str, target: Target) -> None:

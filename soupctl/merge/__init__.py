@@ -14,7 +14,7 @@ The files by subject:
   small_tensors, large_tensors, terms, stored_terms, chunks, weighted_sum, updates,
   exact_quotient, engine
 - quantised tensors: scaled_codes, scale_values, schemes, code_writer, code_error, plain_config
-- output: destination, output, part_writer, overwrite, companion_files, config_source
+- output: destination, output, plane_output, overwrite, companion_files, config_source
 - ledger: new_ledger, applied_ledger, applied_sources
 - kept sum: kept_sum (folder), applied_sum
 - changes of a soup: revision, revised_component, revised_computation, membership,

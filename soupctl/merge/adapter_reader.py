@@ -1,7 +1,7 @@
 """Adapters as sources of a sum.
 
 Rule 1: an adapter stands for updates of the tensors of one base, in which its modules were found.
-Rule 2: of a pipeline, each component has its own part of the updates.
+Rule 2: of a pipeline, each component gets the updates of its own modules.
 Rule 3: its own tensors are digested like tensors that are left out of a soup, and are read again
 for each tensor of the base that they change.
 """
@@ -19,7 +19,7 @@ from ..frozen import frozen
 
 if TYPE_CHECKING:
     from ..engines.updates import Update
-    from ..lora.adapter import Adapter, TargetPart
+    from ..lora.adapter import Adapter, UpdateRows
 
 
 @frozen
@@ -45,24 +45,24 @@ class Lacks(Enum):
 
 
 @frozen
-class BasePart:
-    """The part that a base is of the model that an adapter was made for."""
+class BaseComponent:
+    """The component of the model that an adapter was made for, which a base is."""
 
     component: str = ""
     """Folder name within a pipeline; empty if unknown."""
-    is_part: bool = False
-    """Whether other components of the pipeline get the updates of their modules."""
+    is_of_pipeline: bool = False
+    """Whether it is one of a pipeline, whose other components get the updates of their modules."""
     lacks: Lacks = Lacks.NONE
 
 
-WHOLE = BasePart()
+WHOLE = BaseComponent()
 
 
 class AdapterReader:
     """An adapter for one base: the updates of each tensor that it changes."""
 
     def __init__(
-        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, place: BasePart = WHOLE
+        self, adapter: Adapter, base: Mapping[str, Tensor], label: str, place: BaseComponent = WHOLE
     ) -> None:
         """`base` are the tensors of what messages call `label`, by their names.
 
@@ -75,17 +75,17 @@ class AdapterReader:
         self.ledger = None
         """An adapter has none."""
         self._adapter = adapter
-        index = TargetIndex(base, place.component, is_part=place.is_part)
+        index = TargetIndex(base, place.component, is_of_pipeline=place.is_of_pipeline)
 
         def may_lack(module: str) -> bool:
             is_others = place.lacks is Lacks.OTHERS and index.is_of_another(module)
             return is_others or place.lacks is Lacks.ANY
 
-        self.parts = adapter.locate(base, index, label, may_lack)
-        parts = (part for each in self.parts.values() for part in each)
-        self.placed = frozenset(part.scaled.module.name for part in parts)
+        self.rows_of = adapter.locate(base, index, label, may_lack)
+        every = (rows for each in self.rows_of.values() for rows in each)
+        self.placed = frozenset(rows.scaled.module.name for rows in every)
         """The modules that have a place in the base."""
-        self.changed: Mapping[str, Tensor] = {name: base[name] for name in self.parts}
+        self.changed: Mapping[str, Tensor] = {name: base[name] for name in self.rows_of}
         """The tensors that it changes, as the base has them."""
         self.tensors: Mapping[str, Tensor] = {**self.checkpoint.tensors, **self.changed}
 
@@ -116,7 +116,7 @@ class AdapterReader:
 
     def scales(self, name: str) -> Sequence[Fraction]:
         """The scales of the updates of a tensor, without that of the adapter."""
-        return [part.scaled.scale for part in self.parts[name]]
+        return [rows.scaled.scale for rows in self.rows_of[name]]
 
     @property
     def denominator(self) -> int:
@@ -125,16 +125,16 @@ class AdapterReader:
 
     def updates(self, name: str) -> list[ScaledUpdate]:
         """The updates of a tensor, read; InputError for factors that hold NaN or infinity."""
-        return [self._update(part) for part in self.parts[name]]
+        return [self._update(rows) for rows in self.rows_of[name]]
 
     def factor_elements(self, name: str) -> int:
         """The elements of all factors that the updates of a tensor are made of."""
-        modules = (part.scaled.module for part in self.parts[name])
+        modules = (rows.scaled.module for rows in self.rows_of[name])
         return sum(tensor.count for each in modules for tensor in each.factors.values())
 
-    def _update(self, part: TargetPart) -> ScaledUpdate:
-        update = self._adapter.update(part.scaled.module)
-        return ScaledUpdate(update, part.scaled.scale, part.first, part.count, part.target)
+    def _update(self, rows: UpdateRows) -> ScaledUpdate:
+        update = self._adapter.update(rows.scaled.module)
+        return ScaledUpdate(update, rows.scaled.scale, rows.first, rows.count, rows.target)
 
 
 def scales_of(source: object) -> str | None:

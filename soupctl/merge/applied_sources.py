@@ -13,7 +13,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.read import is_delta
 from ..lora.adapter import Adapter
 from ..lora.modules import is_adapter
-from .adapter_reader import WHOLE, AdapterReader, BasePart, Lacks, scales_of
+from .adapter_reader import WHOLE, AdapterReader, BaseComponent, Lacks, scales_of
 from .aligned import Alignment, align
 from .applied_plan import Delta, plan_applied
 from .applied_sum import SumRequest
@@ -86,9 +86,9 @@ def deltas_again(
     """
     new = Lacks.OTHERS if component else Lacks.NONE
     places = [
-        BasePart(
+        BaseComponent(
             component,
-            is_part=bool(component) and any(entry.pipelines for entry in ledger.models),
+            is_of_pipeline=bool(component) and any(entry.pipelines for entry in ledger.models),
             lacks=Lacks.ANY if source.digest in recorded else new,
         )
         for source in sources
@@ -128,7 +128,7 @@ def component_of(checkpoint: Checkpoint) -> str:
     return folder if is_encoder else component_at(component.folder) or ""
 
 
-def delta_of(checkpoint: Checkpoint, base: AnySource, place: BasePart = WHOLE) -> Delta:
+def delta_of(checkpoint: Checkpoint, base: AnySource, place: BaseComponent = WHOLE) -> Delta:
     """A delta, or an adapter located in the base, or in the first model of a mean.
 
     Raises LedgerError for an unsound delta, InputError and MismatchError for an adapter that

@@ -18,7 +18,7 @@ from ..errors import Issue, MismatchError
 from ..frozen import frozen
 from ..lora.adapter import LEAVE_OUT, Adapter
 from ..lora.modules import OTHER_TOOL, is_adapter, kind_of_other_adapter
-from .adapter_reader import AdapterReader, BasePart, Lacks
+from .adapter_reader import AdapterReader, BaseComponent, Lacks
 from .applied_plan import Delta
 from .applied_sources import adapter_of, delta_of
 from .delta.reader import DeltaReader
@@ -68,7 +68,7 @@ def open_delta(stack: ExitStack, path: str | Path, bases: Bases) -> GivenDelta:
         deltas = _by_name(model, opened, bases)
     elif len(bases.sources) == 1:
         lacks = Lacks.NONE if bases.component is None else Lacks.OTHERS
-        place = BasePart(component_of_part(bases, 0), lacks=lacks)
+        place = BaseComponent(component_name(bases, 0), lacks=lacks)
         deltas = (delta_of(opened[0], bases.sources[0], place),)
     elif is_adapter(opened[0].tensors):
         deltas = _located(opened[0], bases)
@@ -91,7 +91,7 @@ def _not_added(checkpoint: Checkpoint) -> MismatchError:
     return MismatchError(what, path=checkpoint.label, advice=advice)
 
 
-def component_of_part(bases: Bases, position: int) -> str:
+def component_name(bases: Bases, position: int) -> str:
     """The folder name of a component, also of one that was picked."""
     return bases.names[position] or (bases.component or "")
 
@@ -138,7 +138,7 @@ def _located(checkpoint: Checkpoint, bases: Bases) -> tuple[Delta | None, ...]:
     """The updates of an adapter for each component; MismatchError unless every module has one."""
     adapter = adapter_of(checkpoint)
     readers = [
-        delta_of(checkpoint, source, BasePart(name, is_part=True, lacks=Lacks.ANY))
+        delta_of(checkpoint, source, BaseComponent(name, is_of_pipeline=True, lacks=Lacks.ANY))
         for name, source in zip(bases.names, bases.sources, strict=True)
     ]
     found = [each for each in readers if isinstance(each, AdapterReader)]

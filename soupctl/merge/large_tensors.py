@@ -44,7 +44,7 @@ class LargeTensor:
         tensor, shared = self._begun
         # the copies digest with the same hashers, but read into memory of this thread
         terms = {source: [copy(term) for term in each] for source, each in tensor.terms.items()}
-        if shared.make(self._work.parts(tensor, terms), advance):
+        if shared.make(self._work.chunk_work(tensor, terms), advance):
             return [self._work.result(tensor)]
         return []
 

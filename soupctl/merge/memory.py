@@ -163,7 +163,7 @@ def _kept_planes(step: Step, sources: Sequence[Source], forms: Forms) -> int:
     for place, dtype in zip(step.sources, step.dtypes, strict=True):
         source = sources[place]
         if isinstance(source, SumReader):
-            held = max(held, len(source.parts.get(step.name, ())))
+            held = max(held, len(source.planes.get(step.name, ())))
         else:
             is_narrow = is_narrow and dtype in NARROW
     # one plane, and a sparse one of positions and values
@@ -180,7 +180,7 @@ def _tables(checkpoints: Iterable[Checkpoint], sources: Mapping[int, Source]) ->
         if isinstance(source, SumReader | DeltaReader):
             needed += _entries(source.checkpoint.tensors, A_READ_PLANE)
         elif isinstance(source, AdapterReader):
-            needed += _entries(source.tensors, AN_ENTRY) + A_MODULE * len(source.parts)
+            needed += _entries(source.tensors, AN_ENTRY) + A_MODULE * len(source.rows_of)
         elif isinstance(source, AlignedCheckpoint):
             needed += _entries(source.tensors, A_STEP)
     return needed - _entries(next(iter(tables.values()), {}), AN_ENTRY)
@@ -239,7 +239,7 @@ def _buffers(component: ComponentJob, chunk: int | None, further: int) -> int:
         if width is None:
             width = sum(dtype.bits for dtype in step.dtypes) // 8
             widths[id(step.dtypes)] = width
-        width += sum(2 * PLANE_BYTES * len(each.parts.get(step.name, ())) for each in sums)
+        width += sum(2 * PLANE_BYTES * len(each.planes.get(step.name, ())) for each in sums)
         width += sum(each.bytes_an_element(step.name) for each in deltas)
         width += step.out.bits // 8
         elements = min(prod(step.shape), chunk or chunk_elements(width))
@@ -265,7 +265,7 @@ def _updates(step: Step, adapters: Sequence[AdapterReader], elements: int, copie
     # loads numpy, which plain means can do without
     from ..engines.update_mean import memory_of_updates
 
-    changing = [each for each in adapters if step.name in each.parts]
+    changing = [each for each in adapters if step.name in each.rows_of]
     if not changing:
         return 0
     factors = copies * sum(each.factor_elements(step.name) for each in changing)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints.digest import Row, tensor_hasher
 from ..checkpoints.safetensors import StoredTensor
-from ..checkpoints.shared_chunks import Part, make_alone
+from ..checkpoints.shared_chunks import ChunkWork, make_alone
 from ..engines.contract import Engine
 from ..errors import OutputError
 from ..frozen import frozen
@@ -22,7 +22,7 @@ from .chunks import PLANE_BYTES, SINGLE_BYTES, chunk_elements, ranges
 from .code_error import CodeError
 from .code_writer import CodeWriter
 from .kept_sum.format import COPIED, SumForm
-from .kept_sum.reader import Source, is_extra_name, stored_parts
+from .kept_sum.reader import Source, is_extra_name, stored_planes
 from .mean_writer import MeanRecord, MeanWriter
 from .order import Order
 from .scale_values import ScaleValues, read_scales
@@ -102,7 +102,7 @@ class TensorPass:
         """Combine one tensor chunk by chunk, digesting each chunk while it is in cache."""
         tensor = self.begin(uses, advance)
         chunks = ranges(tensor.count, tensor.chunk)
-        make_alone(chunks, self.parts(tensor, tensor.terms), advance)
+        make_alone(chunks, self.chunk_work(tensor, tensor.terms), advance)
         return self.result(tensor)
 
     def begin(self, uses: Sequence[Use], advance: Advance) -> AveragedTensor:
@@ -142,19 +142,21 @@ class TensorPass:
             result.ratios.append((tensor.uses[0].order, tensor.surveyed.ratio))
         return result
 
-    def parts(self, tensor: AveragedTensor, terms: Mapping[int, Sequence[Term]]) -> list[Part]:
-        """The parts of the work on each chunk of a tensor, for one thread with terms of its own."""
+    def chunk_work(
+        self, tensor: AveragedTensor, terms: Mapping[int, Sequence[Term]]
+    ) -> list[ChunkWork]:
+        """What one thread, with terms of its own, does with each chunk of a tensor."""
         every = [term for each in terms.values() for term in each]
         room = allot(self.scratch, every, tensor.chunk, *tensor.widths)
-        parts = [Part(term.read, term.digest) for term in every]
+        work = [ChunkWork(term.read, term.digest) for term in every]
         for use, record in zip(tensor.uses, tensor.records, strict=True):
             mean = self._mean(use, record, terms, tensor, room)
             if record.sum is None:
-                parts.append(Part(mean.make, mean.record))
+                work.append(ChunkWork(mean.make, mean.record))
             else:
                 # apart, so that one thread can digest the sum while another digests the mean
-                parts += [Part(mean.make, mean.record_sum), Part(_nothing, mean.record)]
-        return parts
+                work += [ChunkWork(mean.make, mean.record_sum), ChunkWork(_nothing, mean.record)]
+        return work
 
     def _surveyed(self, use: Use, advance: Advance) -> SurveyedTensor | None:
         """How a method combines the tensor, after its surveys; None for a mean."""
@@ -230,7 +232,7 @@ class TensorPass:
         digests = {}
         for source in sources_of(uses):
             copied = [u for u in uses if u.step.out is not None and u.counted[0] == source]
-            for stored in stored_parts(self.sources[source], name):
+            for stored in stored_planes(self.sources[source], name):
                 digests[source] = self._copy_one(name, stored, copied, advance)
                 if not is_extra_name(self.sources[source], name):
                     result.sources.append((source, row_of(stored.tensor, digests[source])))

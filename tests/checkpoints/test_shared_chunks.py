@@ -11,7 +11,7 @@ from making import save
 
 from soupctl.checkpoints import hashing
 from soupctl.checkpoints.hashing import content_digests
-from soupctl.checkpoints.shared_chunks import Part, SharedChunks
+from soupctl.checkpoints.shared_chunks import ChunkWork, SharedChunks
 from soupctl.errors import OutputError
 from soupctl.storage import regular
 
@@ -65,9 +65,9 @@ class Chunks:
                 last[:] = [start]
                 return make(start) or 0
 
-            part = Part(made, lambda: self.recorded.extend(last))
+            work = ChunkWork(made, lambda: self.recorded.extend(last))
             try:
-                return self.chunks.make([part], lambda size: None)
+                return self.chunks.make([work], lambda size: None)
             except ValueError as error:
                 return str(error)
 

@@ -25,7 +25,7 @@ COMPONENT_FILE = "delta.safetensors"
 MAKE = "make it again with soupctl delta FINE BASE"
 DELTA_FORMAT = 1
 RECORD = RecordFormat("a delta", DELTA_FORMAT, MAKE, "use a newer soupctl")
-PART = pattern(r"([01][iv]?|[cs]):")
+PLANE = pattern(r"([01][iv]?|[cs]):")
 
 TensorSpec = tuple[str, DType, tuple[int, ...]]
 """Name, dtype and shape of a tensor."""
@@ -75,7 +75,7 @@ def apart(count: int, negative_zeros: int) -> DeltaForm:
 
 
 @frozen
-class DeltaParts:
+class DeltaPlanes:
     """The stored tensors that hold the difference of one tensor."""
 
     dense: tuple[Tensor, ...] = ()
@@ -104,7 +104,7 @@ class DeltaFacts:
     """The names of tensors that are the same in FINE and BASE."""
 
 
-def part_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:
+def plane_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:
     """The tensors that hold the difference of one tensor."""
     name, dtype, shape = spec
     if not form.planes:
@@ -123,24 +123,24 @@ def part_entries(spec: TensorSpec, form: DeltaForm) -> list[TensorSpec]:
     return entries
 
 
-def parts_by_tensor(tensors: Iterable[Tensor], facts: DeltaFacts) -> dict[str, DeltaParts]:
-    """The parts that hold the difference of each tensor; ValueError for a malformed delta."""
+def planes_by_tensor(tensors: Iterable[Tensor], facts: DeltaFacts) -> dict[str, DeltaPlanes]:
+    """The planes that hold the difference of each tensor; ValueError for a malformed delta."""
     found: dict[str, dict[str, Tensor]] = {name: {} for name, _, _ in facts.tensors}
     for tensor in tensors:
         mark, _, name = tensor.name.partition(":")
-        if PART.match(tensor.name) is None or name not in found:
-            raise ValueError(f"{tensor.name!r} is not a part of it")
+        if PLANE.match(tensor.name) is None or name not in found:
+            raise ValueError(f"{tensor.name!r} is not a plane of it")
         found[name][mark] = tensor
-    return {spec[0]: _parts(spec, found[spec[0]]) for spec in facts.tensors}
+    return {spec[0]: _checked(spec, found[spec[0]]) for spec in facts.tensors}
 
 
-def _parts(spec: TensorSpec, held: dict[str, Tensor]) -> DeltaParts:
-    """The parts of one tensor, checked to be a form that soupctl writes."""
+def _checked(spec: TensorSpec, held: dict[str, Tensor]) -> DeltaPlanes:
+    """The planes of one tensor, checked to be a form that soupctl writes."""
     name, dtype, shape = spec
     if (whole := held.get("c")) is not None:
         if len(held) > 1 or (whole.dtype, whole.shape) != (dtype, shape):
             raise ValueError(f"{name!r} is kept in another form")
-        return DeltaParts(whole=whole)
+        return DeltaPlanes(whole=whole)
     if dtype.kind is not Kind.FLOAT:
         raise ValueError(f"{name!r} is of {dtype.value}, and not kept whole")
     dense: list[Tensor] = []
@@ -158,7 +158,7 @@ def _parts(spec: TensorSpec, held: dict[str, Tensor]) -> DeltaParts:
             _require(number == "1" and not (plane or places or values), name)
     signs = held.pop("s", None)
     _require(not held and (signs is None or _are_places(signs, shape)), name)
-    return DeltaParts(tuple(dense), tuple(sparse), signs)
+    return DeltaPlanes(tuple(dense), tuple(sparse), signs)
 
 
 def _are_places(tensor: Tensor, shape: Sequence[int]) -> bool:

@@ -37,7 +37,7 @@ from ..output import open_output
 from ..plan import Plan
 from ..preflight import refuse_input_as_output, require_free_place
 from ..recipe import Recipe, require_matches, selector
-from .format import COMPONENT_FILE, encode_facts, part_entries
+from .format import COMPONENT_FILE, encode_facts, plane_entries
 from .passes import (
     ComponentDelta,
     DeltaFindings,
@@ -152,7 +152,7 @@ def subtract_base(
     engine, execution = engine_of(execution or ExecutionOptions())
     require_free(job, force=force)
     surveys = [survey_delta(each, engine, execution) for each in job.components]
-    tensors = [lay_out(chain(*(part_entries(*kept) for kept in each.kept))) for each in surveys]
+    tensors = [lay_out(chain(*(plane_entries(*kept) for kept in each.kept))) for each in surveys]
     destination = _destination(job, tensors)
     pending = [
         _pending(*each, destination)

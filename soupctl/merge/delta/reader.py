@@ -17,7 +17,7 @@ from ...ledger.ledger import DELTA_KEY, Ledger
 from ...ledger.read import is_delta, ledger_text, read_ledger
 from ..chunks import PLANE_BYTES
 from ..stored_terms import StoredTerms
-from .format import MAKE, DeltaFacts, parse_facts, parts_by_tensor
+from .format import MAKE, DeltaFacts, parse_facts, planes_by_tensor
 
 
 class DeltaReader:
@@ -30,10 +30,12 @@ class DeltaReader:
         """Whether it is applied so that the result is FINE, the signs of zeros among it."""
         self.ledger, self.facts = _record_of(checkpoint)
         try:
-            self.parts = parts_by_tensor(checkpoint.tensors.values(), self.facts)
+            self.planes = planes_by_tensor(checkpoint.tensors.values(), self.facts)
         except ValueError as error:
             raise invalid_delta(self.label, str(error)) from None
-        sizes = {name: sum(part.size for part in parts.every) for name, parts in self.parts.items()}
+        sizes = {
+            name: sum(plane.size for plane in planes.every) for name, planes in self.planes.items()
+        }
         self.tensors: Mapping[str, Tensor] = {
             name: Tensor(name, dtype, shape, 0, sizes[name])
             for name, dtype, shape in self.facts.tensors
@@ -64,28 +66,28 @@ class DeltaReader:
 
     def is_whole(self, name: str) -> bool:
         """Whether it stores FINE's tensor of that name whole."""
-        return self.parts[name].whole is not None
+        return self.planes[name].whole is not None
 
     def bytes_an_element(self, name: str) -> int:
         """The most memory that an element of a chunk takes, in all planes of a tensor."""
-        parts = self.parts.get(name)
-        return 0 if parts is None else 2 * PLANE_BYTES * len(parts.every)
+        planes = self.planes.get(name)
+        return 0 if planes is None else 2 * PLANE_BYTES * len(planes.every)
 
     def has_negative_zeros(self, name: str) -> bool:
         """Whether FINE holds -0.0 in a tensor."""
-        return self.parts[name].negative_zeros is not None
+        return self.planes[name].negative_zeros is not None
 
-    def stored_parts(self, name: str) -> tuple[StoredTensor, ...]:
+    def stored_planes(self, name: str) -> tuple[StoredTensor, ...]:
         """All tensors that it stores for a tensor."""
-        return tuple(self.checkpoint.stored(part.name) for part in self.parts[name].every)
+        return tuple(self.checkpoint.stored(plane.name) for plane in self.planes[name].every)
 
     def stored_terms(self, name: str) -> StoredTerms:
         """The terms of the difference of one tensor."""
-        parts, stored = self.parts[name], self.checkpoint.stored
-        signs = parts.negative_zeros
+        planes, stored = self.planes[name], self.checkpoint.stored
+        signs = planes.negative_zeros
         return StoredTerms(
-            tuple(stored(part.name) for part in parts.dense),
-            tuple((stored(places.name), stored(values.name)) for places, values in parts.sparse),
+            tuple(stored(plane.name) for plane in planes.dense),
+            tuple((stored(places.name), stored(values.name)) for places, values in planes.sparse),
             None if signs is None else stored(signs.name),
         )
 

@@ -128,7 +128,7 @@ def planes_by_tensor(tensors: Iterable[Tensor]) -> dict[str, list[Tensor]]:
     for tensor in tensors:
         match = PLANE.match(tensor.name)
         if match is None and not tensor.name.startswith(COPIED):
-            raise ValueError(f"{tensor.name!r} is not a part of a sum")
+            raise ValueError(f"{tensor.name!r} is not a plane of a sum")
         mark, _, name = tensor.name.partition(":")
         found.setdefault(name, {})[mark] = tensor
     return {name: _in_order(name, planes) for name, planes in found.items()}

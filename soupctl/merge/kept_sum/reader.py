@@ -27,12 +27,12 @@ class SumReader:
         """Raise LedgerError for a checkpoint that is not a sum."""
         self.checkpoint = checkpoint
         try:
-            self.parts = planes_by_tensor(checkpoint.tensors.values())
+            self.planes = planes_by_tensor(checkpoint.tensors.values())
         except ValueError as error:
             raise invalid_sum(self.label, str(error)) from None
         self.tensors: Mapping[str, Tensor] = {
-            name: Tensor(name, parts[0].dtype, parts[0].shape, 0, parts[0].size)
-            for name, parts in self.parts.items()
+            name: Tensor(name, planes[0].dtype, planes[0].shape, 0, planes[0].size)
+            for name, planes in self.planes.items()
         }
 
     @property
@@ -75,7 +75,7 @@ class AlignedCheckpoint:
 def soup_names(soup: Checkpoint) -> Collection[str]:
     """The names of a soup's tensors, also for a soup that is read as its sum."""
     if is_sum(soup):
-        return SumReader(soup).parts.keys()
+        return SumReader(soup).planes.keys()
     return soup.tensors.keys() - companions_of(soup.tensors)
 
 
@@ -101,29 +101,29 @@ def tensors_read(source: Source, name: str) -> tuple[Tensor, ...]:
         # its factors are digested under their own names
         return () if name in source.changed else (source.checkpoint.tensors[name],)
     if isinstance(source, SumReader):
-        return tuple(source.parts[name])
+        return tuple(source.planes[name])
     if isinstance(source, DeltaReader):
-        return tuple(source.parts[name].every)
+        return tuple(source.planes[name].every)
     return (source.tensors[name],)
 
 
 def copied_tensor(source: Source, name: str) -> StoredTensor:
     """The tensor of a source that is copied, not averaged."""
     if isinstance(source, SumReader):
-        (part,) = source.parts[name]
-        return source.checkpoint.stored(part.name)
+        (plane,) = source.planes[name]
+        return source.checkpoint.stored(plane.name)
     if isinstance(source, DeltaReader):
-        (stored,) = source.stored_parts(name)
+        (stored,) = source.stored_planes(name)
         return stored
     return source.stored(name)
 
 
-def stored_parts(source: Source, name: str) -> tuple[StoredTensor, ...]:
+def stored_planes(source: Source, name: str) -> tuple[StoredTensor, ...]:
     """All stored tensors of a source for a tensor that is not averaged."""
     if isinstance(source, DeltaReader):
-        return source.stored_parts(name)
+        return source.stored_planes(name)
     if isinstance(source, SumReader):
-        return tuple(source.checkpoint.stored(part.name) for part in source.parts[name])
+        return tuple(source.checkpoint.stored(plane.name) for plane in source.planes[name])
     return (copied_tensor(source, name),)
 
 
@@ -137,12 +137,12 @@ def stored_terms(source: Source, name: str) -> StoredTerms:
         return StoredTerms((source.stored(name),))
     dense: list[StoredTensor] = []
     sparse: list[tuple[StoredTensor, StoredTensor]] = []
-    stored = (source.checkpoint.stored(part.name) for part in source.parts[name])
-    for part in stored:
-        if part.tensor.dtype.kind is Kind.FLOAT:
-            dense.append(part)
+    stored = (source.checkpoint.stored(plane.name) for plane in source.planes[name])
+    for plane in stored:
+        if plane.tensor.dtype.kind is Kind.FLOAT:
+            dense.append(plane)
         else:
-            sparse.append((part, next(stored)))
+            sparse.append((plane, next(stored)))
     return StoredTerms(tuple(dense), tuple(sparse))
 
 

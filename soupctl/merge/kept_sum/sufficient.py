@@ -74,10 +74,10 @@ def are_stored(reader: SumReader, plan: Plan) -> bool:
     return all(
         is_copied(reader, step.name) == (step.rule is not Rule.AVERAGE)
         for step in plan.kept
-        if step.name in reader.parts
+        if step.name in reader.planes
     )
 
 
 def is_copied(reader: SumReader, tensor: str) -> bool:
     """Whether the sum holds a tensor itself, not a sum of it."""
-    return reader.parts[tensor][0].name == COPIED + tensor
+    return reader.planes[tensor][0].name == COPIED + tensor

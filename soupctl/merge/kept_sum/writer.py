@@ -15,7 +15,7 @@ from ...engines.planes import present
 from ...format.dtypes import DType
 from ...frozen import frozen
 from ..chunks import PLANE_BYTES, SINGLE_BYTES, Write
-from ..part_writer import PartWriter
+from ..plane_output import PlaneOutput
 from ..step import Step
 from .format import SumForm, plane_entries
 from .forms import FormFinder
@@ -43,7 +43,7 @@ class PlaneWriter:
         self.misfit: SumForm | None = None
         """The form of the sum if it was expected to have another; then it is written in part."""
         entries = plane_entries(step.name, step.shape, self._form)
-        self._parts = PartWriter(step.name, entries, output.write)
+        self._output = PlaneOutput(step.name, entries, output.write)
 
     def write(
         self, start: int, planes: Sequence[memoryview], memory: memoryview
@@ -64,9 +64,9 @@ class PlaneWriter:
         if not (is_wanted and single is not None and self._engine.narrow(first, single)):
             single = None
         if not is_single:
-            self._parts.write("0", start * PLANE_BYTES, first)
+            self._output.write("0", start * PLANE_BYTES, first)
         elif single is not None:
-            self._parts.write("0", start * SINGLE_BYTES, single)
+            self._output.write("0", start * SINGLE_BYTES, single)
         return single
 
     def record(self, start: int, planes: Sequence[memoryview], single: memoryview | None) -> None:
@@ -82,21 +82,21 @@ class PlaneWriter:
             if self.misfit is not None:
                 return
         if self._form.first is not DType.F32:
-            self._parts.record("0", first)
+            self._output.record("0", first)
         else:
-            self._parts.require(single is not None)
-            self._parts.record("0", first if single is None else single)
-        self._parts.require(len(rest) <= len(self._form.rest))
+            self._output.require(single is not None)
+            self._output.record("0", first if single is None else single)
+        self._output.require(len(rest) <= len(self._form.rest))
         # a chunk may need fewer planes than the tensor
         zeros = memoryview(bytes(len(first) if len(rest) < len(self._form.rest) else 0))
         rest += [zeros] * (len(self._form.rest) - len(rest))
         for number, plane in enumerate(rest, 1):
-            if f"{number}" in self._parts.entries:
-                self._parts.append(f"{number}", plane)
+            if f"{number}" in self._output.entries:
+                self._output.append(f"{number}", plane)
             else:
-                places, values = present(plane, start, self._parts.entries[f"{number}i"][1])
-                self._parts.append(f"{number}i", places)
-                self._parts.append(f"{number}v", values)
+                places, values = present(plane, start, self._output.entries[f"{number}i"][1])
+                self._output.append(f"{number}i", places)
+                self._output.append(f"{number}v", values)
 
     def rows(self) -> list[Row]:
         """The tensors that were written, for the root of the sum; OutputError if one is short.
@@ -106,4 +106,4 @@ class PlaneWriter:
         if self._finder is not None and (found := self._finder.form()) != self._form:
             self.misfit = found
             return []
-        return self._parts.rows()
+        return self._output.rows()

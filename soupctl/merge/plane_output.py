@@ -1,4 +1,4 @@
-"""Writing one tensor in parts, each a tensor of its own in the file."""
+"""Writing the planes of one tensor, each a tensor of its own in the file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..format.dtypes import DType
 from .chunks import Write
 
 
-class PartWriter:
-    """Appends to the parts of one tensor, and digests them; their sizes are fixed beforehand."""
+class PlaneOutput:
+    """Appends to the planes of one tensor, and digests them; their sizes are fixed beforehand."""
 
     def __init__(
         self, name: str, entries: Iterable[tuple[str, DType, tuple[int, ...]]], write: Write
     ) -> None:
-        """`entries` are the parts; each has as key its name before the first colon."""
+        """`entries` are the planes; each has as key its name before the first colon."""
         self._name = name
         self._write = write
         self.entries = {entry[0].partition(":")[0]: entry for entry in entries}
@@ -28,12 +28,12 @@ class PartWriter:
         self._written = dict.fromkeys(self.entries, 0)
 
     def append(self, mark: str, data: memoryview) -> None:
-        """Append bytes to the part with that key; OutputError if they exceed its size."""
+        """Append bytes to the plane with that key; OutputError if they exceed its size."""
         self.write(mark, self._written[mark], data)
         self.record(mark, data)
 
     def write(self, mark: str, offset: int, data: memoryview) -> None:
-        """Write bytes at an offset within a part, which are then to be recorded in order.
+        """Write bytes at an offset within a plane, which are then to be recorded in order.
 
         Several threads may do so at once. Raises OutputError if they exceed its size.
         """
