@@ -117,8 +117,8 @@ def record(
 def _report(output: str, job: Conversion, merge: MergeOptions) -> None:
     whole = merge.verbose or not is_terminal()
     found = [
-        (part.name, training)
-        for part, training in zip(job.parts, job.trainings, strict=True)
+        (component.name, training)
+        for component, training in zip(job.components, job.trainings, strict=True)
         if training is not None
     ]
     for name, each in found:

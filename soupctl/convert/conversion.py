@@ -24,14 +24,14 @@ from ..merge.destination import Destination
 from ..merge.facts import facts_of_source
 from ..merge.ingredients import ComponentInputs, Ingredient, Inputs, open_inputs
 from ..merge.recipe import Recipe, require_matches
-from .dtypes import ConvertedPart, SourceKinds, convert_part
+from .dtypes import OutputComponent, SourceKinds, convert_component
 from .gguf.output import GgufFile, gguf_file
 from .gguf.reader import is_gguf, open_gguf
 from .pickles.archive import is_zip
 from .pickles.folders import find_pickled, open_pickles
 from .pickles.tensors import open_pickle
 from .places import LaidOut, lay_out_anew, place
-from .record import kept_ledger, part_metadata, with_ledger
+from .record import component_metadata, kept_ledger, with_ledger
 from .request import ConvertRequest
 
 
@@ -42,7 +42,7 @@ class Conversion:
     request: ConvertRequest
     inputs: Inputs
     kinds: SourceKinds
-    parts: tuple[ConvertedPart, ...]
+    components: tuple[OutputComponent, ...]
     """The components of the output."""
     destination: Destination
     metadata: tuple[Mapping[str, str], ...]
@@ -86,15 +86,15 @@ class Conversion:
     def read(self) -> int:
         """Bytes of tensor data that will be read; those of tensors to quantise twice."""
         twice = {
-            (each.part, each.tensor)
-            for part in self.parts
-            for tensor in part.tensors
+            (each.component, each.tensor)
+            for component in self.components
+            for tensor in component.tensors
             if tensor.is_quantised
             for each in tensor.arranged.ranges
         }
         contents = self.kinds.contents
         return sum(each.data_size for each in self.checkpoints) + sum(
-            contents[part][name].size for part, name in twice
+            contents[component][name].size for component, name in twice
         )
 
     @property
@@ -104,14 +104,14 @@ class Conversion:
             return self.gguf.size
         return sum(
             prod(shape) * dtype.bits // 8
-            for part in self.parts
-            for _, dtype, shape in part.plan.written
+            for component in self.components
+            for _, dtype, shape in component.plan.written
         )
 
     @property
     def size(self) -> int:
         """Bytes of all weights files of the output."""
-        return self.written + sum(sum(self.headers(n)) for n in range(len(self.parts)))
+        return self.written + sum(sum(self.headers(n)) for n in range(len(self.components)))
 
     @property
     def lost_ledgers(self) -> tuple[str, ...]:
@@ -176,8 +176,8 @@ def _alone(request: ConvertRequest, checkpoint: Checkpoint) -> Inputs:
     if request.component is not None:
         what = "is not a pipeline, so --component does not apply"
         raise UsageError(what, path=checkpoint.label)
-    part = ComponentInputs("", (checkpoint,), (None,), None)
-    return Inputs((ModelFiles(checkpoint.label, (checkpoint.component,)),), (part,))
+    component = ComponentInputs("", (checkpoint,), (None,), None)
+    return Inputs((ModelFiles(checkpoint.label, (checkpoint.component,)),), (component,))
 
 
 def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
@@ -193,24 +193,26 @@ def _planned(request: ConvertRequest, inputs: Inputs) -> Conversion:
     if request.quantize is ConvertQuantization.Q8_0 and not is_to_gguf:
         what = "--quantize q8_0 stores weights as a GGUF file does"
         raise UsageError(what, path=request.output, advice="name a .gguf file with -o")
-    if is_to_gguf and len(laid_out.parts) > 1:
-        what = f"one file cannot hold {len(laid_out.parts)} components"
+    if is_to_gguf and len(laid_out.components) > 1:
+        what = f"one file cannot hold {len(laid_out.components)} components"
         raise UsageError(what, path=request.output, advice="pick one of them with --component")
-    if request.quantize is not None and len(laid_out.parts) > 1:
+    if request.quantize is not None and len(laid_out.components) > 1:
         what = f"--quantize {request.quantize} makes a single file"
         raise UsageError(what, advice="pick one of the components with --component")
-    parts = tuple(convert_part(request, part, kinds) for part in laid_out.parts)
+    components = tuple(
+        convert_component(request, component, kinds) for component in laid_out.components
+    )
     _require_metadata(request, checkpoints)
-    gguf = gguf_file(kinds.labels[0], parts[0].tensors) if is_to_gguf else None
-    destination, texts = place(request, inputs, parts, laid_out, gguf)
+    gguf = gguf_file(kinds.labels[0], components[0].tensors) if is_to_gguf else None
+    destination, texts = place(request, inputs, components, laid_out, gguf)
     return Conversion(
         request,
         inputs,
         kinds,
-        parts,
+        components,
         destination,
-        tuple(part_metadata(request, part, checkpoints) for part in parts),
-        tuple(kept_ledger(request, part, checkpoints) for part in parts),
+        tuple(component_metadata(request, component, checkpoints) for component in components),
+        tuple(kept_ledger(request, component, checkpoints) for component in components),
         texts,
         laid_out.left_out,
         gguf=gguf,
@@ -221,7 +223,7 @@ def _require_globs(request: ConvertRequest, kinds: SourceKinds, laid_out: LaidOu
     """Raise UsageError for globs that match no tensor, and if no tensor is left."""
     own = frozenset(name for content in kinds.contents for name in content)
     require_matches(Recipe((), keys=request.keys, excludes=request.excludes), own)
-    new = frozenset(each.name for part in laid_out.parts for each in part.tensors)
+    new = frozenset(each.name for component in laid_out.components for each in component.tensors)
     if own and not new:
         what = "no tensor is left to convert"
         raise UsageError(what, path=kinds.labels[0], advice="see --key and --exclude")

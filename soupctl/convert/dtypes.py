@@ -27,7 +27,7 @@ from ..merge.recipe import Recipe, any_match, first_match
 from ..merge.scaled_codes import absorbed, code_scale, width_of
 from ..merge.step import Rule, Step
 from ..merge.step_weights import ALONE
-from .pieces import ArrangedPart, ArrangedTensor, Contents, TensorRange
+from .pieces import ArrangedComponent, ArrangedTensor, Contents, TensorRange
 from .request import ConvertRequest
 
 
@@ -51,7 +51,7 @@ class ConvertedTensor:
 
 
 @frozen
-class ConvertedPart:
+class OutputComponent:
     """One component of the output."""
 
     name: str
@@ -81,20 +81,20 @@ class SourceKinds:
         found.kinds = list(map(classify, contents, facts))
         return found
 
-    def scale(self, part: int, tensor: str) -> CodeScale | None:
+    def scale(self, component: int, tensor: str) -> CodeScale | None:
         """The scale of a tensor; None if it is no code, or one that cannot be read exactly."""
-        return code_scale(self.kinds[part], tensor)
+        return code_scale(self.kinds[component], tensor)
 
     def dtype(self, each: TensorRange) -> DType:
         """The dtype of a range; for codes that are read, the one that they count as."""
-        if self.scale(each.part, each.tensor) is None:
-            return self.contents[each.part][each.tensor].dtype
-        return width_of(self.contents[each.part], self.kinds[each.part])
+        if self.scale(each.component, each.tensor) is None:
+            return self.contents[each.component][each.tensor].dtype
+        return width_of(self.contents[each.component], self.kinds[each.component])
 
 
-def convert_part(
-    request: ConvertRequest, arranged: ArrangedPart, sources: SourceKinds
-) -> ConvertedPart:
+def convert_component(
+    request: ConvertRequest, arranged: ArrangedComponent, sources: SourceKinds
+) -> OutputComponent:
     """The tensors of a component with their dtypes, sorted by name.
 
     Raises UsageError where there is nothing to quantise, and MismatchError for codes that cannot be
@@ -122,7 +122,7 @@ def convert_part(
     plan = Plan(ALONE, tuple(steps), request.allow_nonfinite, marker)
     is_read = any(not each.is_copied and _has_codes(each, sources) for each in made)
     is_same = _is_unchanged(made, sources) and not request.makes_gguf
-    return ConvertedPart(arranged.name, tuple(made), plan, is_same, is_read)
+    return OutputComponent(arranged.name, tuple(made), plan, is_same, is_read)
 
 
 def chosen(request: ConvertRequest, sources: SourceKinds) -> tuple[dict[str, Tensor], ...]:
@@ -144,8 +144,10 @@ def chosen(request: ConvertRequest, sources: SourceKinds) -> tuple[dict[str, Ten
 def _converted(
     request: ConvertRequest, tensor: ArrangedTensor, sources: SourceKinds
 ) -> ConvertedTensor:
-    stored = frozenset(sources.contents[each.part][each.tensor].dtype for each in tensor.ranges)
-    kinds = [kind_of(sources.kinds[each.part], each.tensor) for each in tensor.ranges]
+    stored = frozenset(
+        sources.contents[each.component][each.tensor].dtype for each in tensor.ranges
+    )
+    kinds = [kind_of(sources.kinds[each.component], each.tensor) for each in tensor.ranges]
     is_code = any(kind.role in QUANTISED for kind in kinds)
     if is_code and request.changes_values:
         _require_readable(tensor, sources)
@@ -165,12 +167,12 @@ def _floats(dtypes: frozenset[DType]) -> bool:
 def _require_readable(tensor: ArrangedTensor, sources: SourceKinds) -> None:
     """Raise MismatchError for codes that cannot be read exactly."""
     for each in tensor.ranges:
-        kind = kind_of(sources.kinds[each.part], each.tensor)
+        kind = kind_of(sources.kinds[each.component], each.tensor)
         if kind.role in QUANTISED and kind.scale is None:
             what = f"is a {kind.text}, whose values soupctl cannot read exactly"
             issue = Issue(
                 what,
-                sources.labels[each.part],
+                sources.labels[each.component],
                 each.tensor,
                 "without --dtype, --dtype-for and --quantize, codes are copied",
             )
@@ -181,7 +183,7 @@ def _step(made: ConvertedTensor, sources: SourceKinds) -> Step:
     """The tensor as a step of a plan."""
     ranges = made.arranged.ranges
     dtypes = tuple(sources.dtype(each) for each in ranges[:1])
-    kind = kind_of(sources.kinds[ranges[0].part], ranges[0].tensor) if ranges else None
+    kind = kind_of(sources.kinds[ranges[0].component], ranges[0].tensor) if ranges else None
     rule = Rule.TAKEN if made.is_copied else Rule.AVERAGE
     step = Step(made.name, made.arranged.shape, rule, (0,), dtypes, made.dtype, ALONE)
     if kind is None or kind.role in QUANTISED:
@@ -224,15 +226,17 @@ def _with_blocks(
 
 
 def _has_codes(made: ConvertedTensor, sources: SourceKinds) -> bool:
-    return any(sources.scale(each.part, each.tensor) is not None for each in made.arranged.ranges)
+    return any(
+        sources.scale(each.component, each.tensor) is not None for each in made.arranged.ranges
+    )
 
 
 def _is_unchanged(made: Sequence[ConvertedTensor], sources: SourceKinds) -> bool:
     """Whether the tensors are exactly those of one component."""
-    parts = {each.part for tensor in made for each in tensor.arranged.ranges}
-    if len(parts) > 1:
+    components = {each.component for tensor in made for each in tensor.arranged.ranges}
+    if len(components) > 1:
         return False
-    content = sources.contents[parts.pop() if parts else 0]
+    content = sources.contents[components.pop() if components else 0]
     return len(made) == len(content) and all(_is_as_it_was(each, content) for each in made)
 
 

@@ -15,7 +15,7 @@ from ..frozen import frozen
 class TensorRange:
     """A range of elements of an input tensor, in the order in which they are stored."""
 
-    part: int
+    component: int
     """The index of the input's component."""
     tensor: str
     first: int
@@ -34,7 +34,7 @@ class ArrangedTensor:
 
 
 @frozen
-class ArrangedPart:
+class ArrangedComponent:
     """One component of the output; its name is its folder, empty for the only one."""
 
     name: str
@@ -44,16 +44,16 @@ class ArrangedPart:
 Contents = Mapping[str, Tensor]
 
 
-def as_they_are(parts: Sequence[tuple[str, Contents]]) -> tuple[ArrangedPart, ...]:
+def as_they_are(components: Sequence[tuple[str, Contents]]) -> tuple[ArrangedComponent, ...]:
     """The components of an input, by name and with their tensors, unchanged."""
     return tuple(
-        ArrangedPart(name, tuple(_whole(number, tensor) for tensor in tensors.values()))
-        for number, (name, tensors) in enumerate(parts)
+        ArrangedComponent(name, tuple(_whole(number, tensor) for tensor in tensors.values()))
+        for number, (name, tensors) in enumerate(components)
     )
 
 
-def _whole(part: int, tensor: Tensor) -> ArrangedTensor:
-    ranges = (TensorRange(part, tensor.name, 0, tensor.count),)
+def _whole(component: int, tensor: Tensor) -> ArrangedTensor:
+    ranges = (TensorRange(component, tensor.name, 0, tensor.count),)
     return ArrangedTensor(tensor.name, tensor.shape, ranges)
 
 

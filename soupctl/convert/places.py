@@ -20,7 +20,7 @@ from ..merge.destination import FOREIGN, ComponentFiles, Destination, destinatio
 from ..merge.ingredients import Inputs
 from ..storage.files import read_json
 from .configs.pipeline import PipelineFiles, pipeline_files
-from .dtypes import ConvertedPart, SourceKinds, chosen
+from .dtypes import OutputComponent, SourceKinds, chosen
 from .gguf.output import GgufFile
 from .layouts.arrange import (
     ArrangedCheckpoint,
@@ -29,7 +29,7 @@ from .layouts.arrange import (
     to_original,
 )
 from .layouts.families import ModelFamily
-from .pieces import ArrangedPart, as_they_are
+from .pieces import ArrangedComponent, as_they_are
 from .request import ConvertRequest
 
 NO_COMPANIONS = CompanionFiles((), (), ())
@@ -41,7 +41,7 @@ OF_TRANSFORMERS = "text_encoder"
 class LaidOut:
     """The tensors of the output, before dtypes are decided."""
 
-    parts: tuple[ArrangedPart, ...]
+    components: tuple[ArrangedComponent, ...]
     family: ModelFamily | None = None
     """The family of a model whose layout was changed; None for one model, or no change."""
     left_out: tuple[tuple[str, str], ...] = ()
@@ -74,7 +74,7 @@ def lay_out_anew(request: ConvertRequest, inputs: Inputs, kinds: SourceKinds) ->
 
 
 def _laid_out(found: ArrangedCheckpoint) -> LaidOut:
-    return LaidOut(found.parts, found.family, found.left_out)
+    return LaidOut(found.components, found.family, found.left_out)
 
 
 def _component_name(inputs: Inputs) -> str:
@@ -112,12 +112,12 @@ def _activations(inputs: Inputs) -> Mapping[str, str]:
 def place(
     request: ConvertRequest,
     inputs: Inputs,
-    parts: Sequence[ConvertedPart],
+    components: Sequence[OutputComponent],
     laid_out: LaidOut,
     gguf: GgufFile | None = None,
 ) -> tuple[Destination, tuple[tuple[str, bytes], ...]]:
     """Where the output's files go, and the configs beside them; raises the errors of `decide`."""
-    plans = [part.plan for part in parts]
+    plans = [component.plan for component in components]
     is_pipeline = request.layout is Layout.DIFFUSERS and laid_out.family is not None
     if request.config_from is not None and not is_pipeline:
         what = "--config-from gives configs to the pipeline that --layout diffusers makes of a file"
@@ -140,13 +140,13 @@ def place(
         what = "names no safetensors file or folder"
         raise UsageError(what, path=output, advice="name a .safetensors file, or a folder")
     if request.layout is Layout.LDM or laid_out.family is None:
-        return _one_file(request, parts[0], is_file=is_file), ()
-    if is_file and len(parts) == 1:
-        return _one_file(request, parts[0], is_file=True), ()
+        return _one_file(request, components[0], is_file=is_file), ()
+    if is_file and len(components) == 1:
+        return _one_file(request, components[0], is_file=True), ()
     if is_file:
-        what = f"one file cannot hold {len(parts)} components"
+        what = f"one file cannot hold {len(components)} components"
         raise UsageError(what, path=output, advice="name a folder")
-    return _pipeline(request, parts, laid_out.family)
+    return _pipeline(request, components, laid_out.family)
 
 
 def _one_gguf(request: ConvertRequest, gguf: GgufFile) -> Destination:
@@ -158,39 +158,39 @@ def _one_gguf(request: ConvertRequest, gguf: GgufFile) -> Destination:
     return Destination(path, False, files, NO_COMPANIONS)
 
 
-def _one_file(request: ConvertRequest, part: ConvertedPart, *, is_file: bool) -> Destination:
+def _one_file(request: ConvertRequest, component: OutputComponent, *, is_file: bool) -> Destination:
     path = None if str(request.output) == STREAM else Path(request.output)
     if request.shard_size is not None:
         if is_file:
             what = "--shard-size makes a folder"
             raise UsageError(what, path=request.output, advice="name one with -o")
         stem = "model" if request.layout is Layout.LDM else "diffusion_pytorch_model"
-        files = split(part.plan.written, request.shard_size, stem)
+        files = split(component.plan.written, request.shard_size, stem)
         index = index_name(stem) if len(files) > 1 else None
         return Destination(path, True, (ComponentFiles("", files, index),), NO_COMPANIONS)
     name = "standard output" if path is None else path.name
-    file = OutputFile(name, lay_out(part.plan.written))
+    file = OutputFile(name, lay_out(component.plan.written))
     address = address_of(request.output)
     every = (ComponentFiles("", (file,), None),)
     return Destination(path, False, every, NO_COMPANIONS, address=address)
 
 
 def _pipeline(
-    request: ConvertRequest, parts: Sequence[ConvertedPart], family: ModelFamily
+    request: ConvertRequest, components: Sequence[OutputComponent], family: ModelFamily
 ) -> tuple[Destination, tuple[tuple[str, bytes], ...]]:
-    components = []
-    for part in parts:
-        of_transformers = part.name.startswith(OF_TRANSFORMERS)
+    placed = []
+    for component in components:
+        of_transformers = component.name.startswith(OF_TRANSFORMERS)
         stem = "model" if of_transformers else "diffusion_pytorch_model"
-        files = split(part.plan.written, request.shard_size or 2**63, stem)
+        files = split(component.plan.written, request.shard_size or 2**63, stem)
         index = index_name(stem) if len(files) > 1 else None
-        components.append(ComponentFiles(part.name, files, index))
-    others: PipelineFiles = pipeline_files(request.config_from, family, parts)
+        placed.append(ComponentFiles(component.name, files, index))
+    others: PipelineFiles = pipeline_files(request.config_from, family, components)
     companions = CompanionFiles(others.copies, (), others.seen)
     made = Destination(
         Path(request.output),
         True,
-        tuple(components),
+        tuple(placed),
         companions,
         tuple(name for name, _ in others.texts),
     )

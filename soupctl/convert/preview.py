@@ -20,7 +20,7 @@ from ..merge.memory import (
 from ..merge.memory_limit import MemoryNeed, fit_memory, free_disk
 from .configs.pipeline import NO_TOKENIZER
 from .conversion import Conversion
-from .dtypes import ConvertedPart
+from .dtypes import OutputComponent
 
 NO_ARCHITECTURE = (
     "the file names no architecture, because the tensors are those of no model that ComfyUI reads"
@@ -92,7 +92,7 @@ def preview_conversion(
         threads=fitted.threads,
         chunk=fitted.chunk,
         free_disk=free_disk(job.request.output),
-        components=tuple(_component(job, number) for number, _ in enumerate(job.parts)),
+        components=tuple(_component(job, number) for number, _ in enumerate(job.components)),
         copies=tuple(name for name, _ in job.destination.companions.copies),
         left_behind=job.destination.companions.not_copied,
         notes=tuple(_notes(job)),
@@ -102,27 +102,27 @@ def preview_conversion(
 def _buffers(job: Conversion, chunk: int | None) -> int:
     """Bytes that a thread reads into and computes in, for one tensor."""
     most = 0
-    for part in job.parts:
-        for tensor in part.tensors:
+    for component in job.components:
+        for tensor in component.tensors:
             for each in tensor.arranged.ranges:
-                stored = job.kinds.contents[each.part][each.tensor]
+                stored = job.kinds.contents[each.component][each.tensor]
                 width = max(1, stored.dtype.bits // 8) + tensor.dtype.bits // 8
                 most = max(most, width * min(stored.count, chunk or chunk_elements(width)))
     return most
 
 
 def _component(job: Conversion, number: int) -> ConvertedPreview:
-    part: ConvertedPart = job.parts[number]
+    component: OutputComponent = job.components[number]
     if job.gguf is not None:
         counts = Counter(each.type_name for each in job.gguf.tensors)
     else:
-        counts = Counter(dtype.value for _, dtype, _ in part.plan.written)
+        counts = Counter(dtype.value for _, dtype, _ in component.plan.written)
     return ConvertedPreview(
-        part.name,
+        component.name,
         tuple(file.name for file in job.destination.components[number].files),
-        len(part.plan.written),
+        len(component.plan.written),
         tuple(sorted(counts.items())),
-        sum(not each.is_copied for each in part.tensors),
+        sum(not each.is_copied for each in component.tensors),
     )
 
 

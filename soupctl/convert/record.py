@@ -16,7 +16,7 @@ from ..ledger.names import printable
 from ..ledger.read import ledger_text
 from ..merge.new_ledger import agreed_metadata
 from ..merge.scaled_codes import QUANTISED_LAYERS
-from .dtypes import ConvertedPart
+from .dtypes import OutputComponent
 from .request import ConvertRequest
 
 FORMAT = 1
@@ -25,28 +25,28 @@ LIBRARY = "format"
 TORCH = "pt"
 
 
-def sources_of(part: ConvertedPart) -> tuple[int, ...]:
+def sources_of(component: OutputComponent) -> tuple[int, ...]:
     """The indices of the input components that an output component is made of."""
-    ranges = (each for tensor in part.tensors for each in tensor.arranged.ranges)
-    return tuple(sorted({each.part for each in ranges}))
+    ranges = (each for tensor in component.tensors for each in tensor.arranged.ranges)
+    return tuple(sorted({each.component for each in ranges}))
 
 
-def part_metadata(
-    request: ConvertRequest, part: ConvertedPart, checkpoints: Sequence[Checkpoint]
+def component_metadata(
+    request: ConvertRequest, component: OutputComponent, checkpoints: Sequence[Checkpoint]
 ) -> dict[str, str]:
     """The metadata of an output component, with digests that are not known yet.
 
     Raises UsageError for a key to leave out that is not there.
     """
-    used = [checkpoints[number] for number in sources_of(part)] or [*checkpoints]
+    used = [checkpoints[number] for number in sources_of(component)] or [*checkpoints]
     metadata = agreed_metadata(used) if used else {}
-    if part.is_unchanged:
+    if component.is_unchanged:
         kept = used[0].metadata.get(CONVERTED_KEY)
         own = {} if kept is None else {CONVERTED_KEY: kept}
     else:
-        own = {CONVERTED_KEY: record(request, part, checkpoints, {})}
+        own = {CONVERTED_KEY: record(request, component, checkpoints, {})}
         metadata.setdefault(LIBRARY, TORCH)
-    if part.is_dequantised or part.plan.marker is not None:
+    if component.is_dequantised or component.plan.marker is not None:
         metadata.pop(QUANTISED_LAYERS, None)
     for key in request.without_metadata:
         metadata.pop(key, None)
@@ -55,7 +55,7 @@ def part_metadata(
 
 def record(
     request: ConvertRequest,
-    part: ConvertedPart,
+    component: OutputComponent,
     checkpoints: Sequence[Checkpoint],
     digests: Mapping[int, str],
 ) -> str:
@@ -75,7 +75,7 @@ def record(
         asked["excludes"] = list(request.excludes)
     sources = [
         {"digest": digests.get(number, UNKNOWN), "name": _name(checkpoints[number])}
-        for number in sources_of(part)
+        for number in sources_of(component)
     ]
     value = {"asked": asked, "format": FORMAT, "sources": sources}
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -89,11 +89,11 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def kept_ledger(
-    request: ConvertRequest, part: ConvertedPart, checkpoints: Sequence[Checkpoint]
+    request: ConvertRequest, component: OutputComponent, checkpoints: Sequence[Checkpoint]
 ) -> str | None:
     """The ledger that stays with an output component, if it has one that does."""
-    numbers = sources_of(part)
-    if request.ignore_ledger or not part.is_unchanged or not numbers:
+    numbers = sources_of(component)
+    if request.ignore_ledger or not component.is_unchanged or not numbers:
         return None
     return ledger_text(checkpoints[numbers[0]])
 

@@ -23,7 +23,7 @@ from ..merge.scale_values import lay_out_scales, read_scale
 from ..merge.tensor_errors import nonfinite, wider
 from ..merge.terms import row_of
 from ..workers import Advance, Scratch
-from .dtypes import ConvertedPart, ConvertedTensor, SourceKinds
+from .dtypes import ConvertedTensor, OutputComponent, SourceKinds
 from .pieces import TensorRange, places
 from .zero_signs import keep_zero_signs
 
@@ -33,7 +33,7 @@ Work = Callable[[int, int, int, memoryview, memoryview], int]
 It is given their first and last, the first of the chunk, the chunk, and memory for the output, and
 returns the bytes that it wrote.
 """
-WritePart = Callable[[int, str, int, memoryview], None]
+WriteRange = Callable[[int, str, int, memoryview], None]
 """Writes bytes at an offset within a tensor of the output's component of that number."""
 
 
@@ -41,7 +41,7 @@ WritePart = Callable[[int, str, int, memoryview], None]
 class PlacedRange:
     """A range of an input tensor with its place in the output."""
 
-    part: int
+    component: int
     """The index of the output's component."""
     tensor: ConvertedTensor
     range: TensorRange
@@ -58,7 +58,7 @@ class PlacedRange:
 class StreamedTensor:
     """What was found out about an input tensor in the pass."""
 
-    part: int
+    component: int
     row: Row
     errors: list[tuple[int, str, float, float, float]] = field(default_factory=list)
     """For codes that were written: component, tensor, largest value, squares of errors, of values.
@@ -66,14 +66,14 @@ class StreamedTensor:
 
 
 def placed_ranges(
-    parts: Sequence[ConvertedPart],
+    components: Sequence[OutputComponent],
 ) -> Mapping[tuple[int, str], Sequence[PlacedRange]]:
     """Where the ranges of each input tensor go, by its component and name."""
     found: dict[tuple[int, str], list[PlacedRange]] = defaultdict(list)
-    for number, part in enumerate(parts):
-        for tensor in part.tensors:
+    for number, component in enumerate(components):
+        for tensor in component.tensors:
             for each, start in places(tensor.arranged):
-                found[each.part, each.tensor].append(PlacedRange(number, tensor, each, start))
+                found[each.component, each.tensor].append(PlacedRange(number, tensor, each, start))
     return found
 
 
@@ -87,22 +87,22 @@ class TensorStream:
     chunk: int | None
     """Elements in a chunk; None to fit the cache."""
     allow_nonfinite: bool
-    write: WritePart
+    write: WriteRange
     largest: Mapping[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
     """The largest value and the scale of each tensor that becomes codes."""
     scratch: Scratch = field(default_factory=Scratch)
 
     def convert(
-        self, part: int, name: str, placed: Sequence[PlacedRange], advance: Advance
+        self, component: int, name: str, placed: Sequence[PlacedRange], advance: Advance
     ) -> StreamedTensor:
         """Read an input tensor and write its ranges where they belong."""
-        stored = self.checkpoints[part].stored(name)
+        stored = self.checkpoints[component].stored(name)
         tensor = stored.tensor
         hasher = tensor_hasher()
         width = max((each.out_width for each in placed), default=0)
         step = BLOCK if any(each.tensor.is_blocks for each in placed) else 1
         chunk, (row, out) = self._memory(tensor.dtype, tensor.count, width, step)
-        found = StreamedTensor(part, ("", "", (), ""))
+        found = StreamedTensor(component, ("", "", (), ""))
         works = [self._work(each, row, found) for each in placed]
         for start, stop in ranges(tensor.count, chunk):
             here = row[: (stop - start) * tensor.dtype.bits // 8]
@@ -153,7 +153,7 @@ class TensorStream:
         dtype, out_dtype, width = self._dtype(placed), placed.tensor.dtype, placed.out_width
         spec = WeightedMean((dtype,), (1,), out_dtype, self.allow_nonfinite)
         combine = self.engine.prepare(spec, [row], self._scales(placed))
-        label = self.kinds.labels[placed.range.part]
+        label = self.kinds.labels[placed.range.component]
 
         def cast(low: int, high: int, start: int, data: memoryview, out: memoryview) -> int:
             piece = out[: (high - low) * width]
@@ -174,7 +174,7 @@ class TensorStream:
 
         spec = WeightedMean((self._dtype(placed),), (1,), DType.F32)
         combine = self.engine.prepare(spec, [row], self._scales(placed))
-        label, name = self.kinds.labels[placed.range.part], placed.tensor.name
+        label, name = self.kinds.labels[placed.range.component], placed.tensor.name
 
         def block(low: int, high: int, start: int, _: memoryview, out: memoryview) -> int:
             piece = out[: (high - low) * placed.out_width]
@@ -186,33 +186,33 @@ class TensorStream:
                 advice = f"--dtype-for '{name}=F32' stores it as it is"
                 raise MismatchError(str(error), path=label, tensor=name, advice=advice) from None
             first = placed.start + low - placed.range.first
-            self.write(placed.part, name, first // BLOCK * BLOCK_BYTES, memoryview(made))
+            self.write(placed.component, name, first // BLOCK * BLOCK_BYTES, memoryview(made))
             return len(made)
 
         return block
 
     def _encoding(self, placed: PlacedRange, row: memoryview, found: StreamedTensor) -> Work:
         spec = WeightedMean((self._dtype(placed),), (1,), placed.tensor.dtype)
-        _, scale = self.largest[placed.part, placed.tensor.name]
+        _, scale = self.largest[placed.component, placed.tensor.name]
         quantise = self.engine.prepare_codes(spec, scale, [row], self._scales(placed))
-        label = self.kinds.labels[placed.range.part]
+        label = self.kinds.labels[placed.range.component]
 
         def encode(low: int, high: int, start: int, _: memoryview, out: memoryview) -> int:
             piece = out[: high - low]
             with _naming(label, placed, start):
                 made = quantise(low - start, high - start, piece, start)
             name = placed.tensor.name
-            found.errors.append((placed.part, name, made.largest, made.squares, made.means))
+            found.errors.append((placed.component, name, made.largest, made.squares, made.means))
             self._put(placed, low, piece)
             return len(piece)
 
         return encode
 
     def find_largest(
-        self, part: int, name: str, placed: Sequence[PlacedRange], advance: Advance
+        self, component: int, name: str, placed: Sequence[PlacedRange], advance: Advance
     ) -> list[tuple[int, str, float]]:
         """The largest magnitude in each range that becomes codes: component, tensor, value."""
-        stored = self.checkpoints[part].stored(name)
+        stored = self.checkpoints[component].stored(name)
         tensor = stored.tensor
         chunk, (row, _) = self._memory(tensor.dtype, tensor.count, 1)
         spec = WeightedMean((self._dtype(placed[0]),), (1,), placed[0].tensor.dtype)
@@ -225,32 +225,33 @@ class TensorStream:
                 low = max(start, each.range.first)
                 high = min(stop, each.range.first + each.range.count)
                 if low < high:
-                    with _naming(self.kinds.labels[part], each, start):
+                    with _naming(self.kinds.labels[component], each, start):
                         one = search(low - start, high - start, start)
                     found[number] = max(found[number], one)
             advance(len(here))
         return [
-            (each.part, each.tensor.name, value) for each, value in zip(placed, found, strict=True)
+            (each.component, each.tensor.name, value)
+            for each, value in zip(placed, found, strict=True)
         ]
 
     def _dtype(self, placed: PlacedRange) -> DType:
         """The dtype in which the input stores the range."""
-        return self.kinds.contents[placed.range.part][placed.range.tensor].dtype
+        return self.kinds.contents[placed.range.component][placed.range.tensor].dtype
 
     def _scales(self, placed: PlacedRange) -> Scales | None:
-        part, name = placed.range.part, placed.range.tensor
-        scale = self.kinds.scale(part, name)
+        component, name = placed.range.component, placed.range.tensor
+        scale = self.kinds.scale(component, name)
         if scale is None:
             return None
-        shape = self.kinds.contents[part][name].shape
-        return lay_out_scales(shape, [read_scale(scale, self.checkpoints[part])])
+        shape = self.kinds.contents[component][name].shape
+        return lay_out_scales(shape, [read_scale(scale, self.checkpoints[component])])
 
     def _put(self, placed: PlacedRange, low: int, data: memoryview) -> None:
         """Write elements of a range, from element `low` of the input tensor on."""
         bits = placed.tensor.dtype.bits
         offset = (placed.start + low - placed.range.first) * bits // 8
         if not placed.range.is_transposed:
-            self.write(placed.part, placed.tensor.name, offset, data)
+            self.write(placed.component, placed.tensor.name, offset, data)
             return
         # rows of the input are columns of the output, which lie apart
         self._put_columns(placed, low, data, bits // 8)
@@ -262,7 +263,7 @@ class TensorStream:
             row, column = divmod(low + first, height)
             picked = _every(data[first * width :], height, width)
             offset = (column * across + row) * width
-            self.write(placed.part, placed.tensor.name, offset, memoryview(picked))
+            self.write(placed.component, placed.tensor.name, offset, memoryview(picked))
 
 
 def _every(data: memoryview, step: int, width: int) -> bytes:

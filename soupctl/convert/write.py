@@ -34,7 +34,7 @@ from ..workers import ROW_BYTES, Advance, ExecutionOptions, run_in_order, tasks
 from .conversion import Conversion, open_conversion
 from .record import record
 from .request import ConvertRequest
-from .stream import PlacedRange, StreamedTensor, TensorStream, WritePart, placed_ranges
+from .stream import PlacedRange, StreamedTensor, TensorStream, WriteRange, placed_ranges
 
 Placed = Mapping[tuple[int, str], Sequence[PlacedRange]]
 Largest = Mapping[tuple[int, str], tuple[float, float]]
@@ -78,7 +78,7 @@ def convert_tensors(
     """Carry out a conversion; raises the errors of `convert`."""
     engine, execution = engine_of(execution or ExecutionOptions())
     require_free_output(job, force=force)
-    placed = placed_ranges(job.parts)
+    placed = placed_ranges(job.components)
     largest = _largest(job, placed, engine, execution)
     # the folder stays locked until the output has its name
     with (
@@ -88,7 +88,7 @@ def convert_tensors(
         ) as writer,
     ):
         allow_files(1 + sum(len(each.files) for each in job.destination.components))
-        files = [_create(job, writer, number) for number, _ in enumerate(job.parts)]
+        files = [_create(job, writer, number) for number, _ in enumerate(job.components)]
         _copy_companions(job, writer)
         stream = _stream(job, engine, execution, writer.write, largest)
         found = _run(job, stream, placed, execution)
@@ -100,9 +100,13 @@ def convert_tensors(
         publishing.enter_context(locked(job.destination.locked))
     return tuple(
         ConvertedComponent(
-            part.name, roots, len(part.plan.written), job.ledgers[n] is not None, errors[n]
+            component.name,
+            roots,
+            len(component.plan.written),
+            job.ledgers[n] is not None,
+            errors[n],
         )
-        for n, part in enumerate(job.parts)
+        for n, component in enumerate(job.components)
     )
 
 
@@ -117,15 +121,15 @@ def _items(job: Conversion) -> list[Item]:
 
 
 def _size(job: Conversion, item: Item) -> int:
-    part, name = item
-    return job.kinds.contents[part][name].size + ROW_BYTES
+    component, name = item
+    return job.kinds.contents[component][name].size + ROW_BYTES
 
 
 def _stream(
     job: Conversion,
     engine: Engine,
     execution: ExecutionOptions,
-    write: WritePart,
+    write: WriteRange,
     largest: Largest,
 ) -> TensorStream:
     return TensorStream(
@@ -162,8 +166,8 @@ def _largest(
 
     most: dict[tuple[int, str], float] = {}
     groups = tasks(quantised, lambda item: _size(job, item))
-    for part, name, value in chain.from_iterable(run_in_order(find, groups, execution)):
-        most[part, name] = max(value, most.get((part, name), 0.0))
+    for component, name, value in chain.from_iterable(run_in_order(find, groups, execution)):
+        most[component, name] = max(value, most.get((component, name), 0.0))
     return {key: (value, scale_of(value, key[1])) for key, value in most.items()}
 
 
@@ -181,7 +185,7 @@ def _roots(job: Conversion, found: Sequence[StreamedTensor]) -> tuple[str, ...]:
     """The content digest of each input component; LedgerError if its ledger says another."""
     rows = defaultdict(list)
     for each in found:
-        rows[each.part].append(each.row)
+        rows[each.component].append(each.row)
     roots = tuple(root_of(rows[number]) for number, _ in enumerate(job.checkpoints))
     issues = [
         Issue("its ledger does not match its tensors", checkpoint.label, advice=NOT_ITS_OWN)
@@ -202,16 +206,16 @@ def _errors(
     """The quantisation error of each output component; OutputError if an input has changed."""
     sums: dict[tuple[int, str], tuple[float, float, float]] = {}
     for each in found:
-        for part, name, value, squares, means in each.errors:
-            most, before, total = sums.get((part, name), (0.0, 0.0, 0.0))
-            sums[part, name] = (max(most, value), before + squares, total + means)
-    errors: list[CodeError | None] = [None for _ in job.parts]
-    for (part, name), (most, squares, means) in sorted(sums.items()):
-        if most != largest[part, name][0]:
+        for component, name, value, squares, means in each.errors:
+            most, before, total = sums.get((component, name), (0.0, 0.0, 0.0))
+            sums[component, name] = (max(most, value), before + squares, total + means)
+    errors: list[CodeError | None] = [None for _ in job.components]
+    for (component, name), (most, squares, means) in sorted(sums.items()):
+        if most != largest[component, name][0]:
             raise OutputError("an input was changed while it was read", tensor=name)
         one = CodeError(1, squares, means, 0.0, name)
         one = CodeError(1, squares, means, one.relative, name)
-        errors[part] = one.together(errors[part])
+        errors[component] = one.together(errors[component])
     return errors
 
 
@@ -228,8 +232,8 @@ def _copy_companions(job: Conversion, writer: OutputWriter) -> None:
     """Copy the files beside the weights; configs of weights that are read no longer quantise."""
     plain = {
         PurePosixPath(files.folder)
-        for part, files in zip(job.parts, job.destination.components, strict=True)
-        if part.is_dequantised
+        for component, files in zip(job.components, job.destination.components, strict=True)
+        if component.is_dequantised
     }
     for name, text in job.texts:
         writer.add_text(name, text)
@@ -243,9 +247,9 @@ def _copy_companions(job: Conversion, writer: OutputWriter) -> None:
 
 def _write_scales(job: Conversion, writer: OutputWriter, largest: Largest) -> None:
     """Write the scales of codes, and the markers of quantised components."""
-    for (part, name), (_, scale) in largest.items():
-        writer.write(part, scale_name(name), 0, memoryview(struct.pack("<f", scale)))
-    for number, each in enumerate(job.parts):
+    for (component, name), (_, scale) in largest.items():
+        writer.write(component, scale_name(name), 0, memoryview(struct.pack("<f", scale)))
+    for number, each in enumerate(job.components):
         if each.plan.marker is not None:
             writer.write(number, each.plan.marker, 0, memoryview(MARKED))
 
@@ -258,11 +262,11 @@ def _write_headers(
     roots: Sequence[str],
 ) -> None:
     """Write the headers of a component, and its index, now that the input's digests are known."""
-    part, files = job.parts[number], job.destination.components[number]
+    component, files = job.components[number], job.destination.components[number]
     metadata = dict(job.metadata[number])
-    if not part.is_unchanged:
+    if not component.is_unchanged:
         digests = dict(enumerate(roots))
-        metadata[CONVERTED_KEY] = record(job.request, part, job.checkpoints, digests)
+        metadata[CONVERTED_KEY] = record(job.request, component, job.checkpoints, digests)
     whole = job.file_metadata(number, metadata)
     for file, place, size in zip(files.files, written, job.headers(number), strict=True):
         if job.gguf is not None:

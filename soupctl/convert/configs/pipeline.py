@@ -13,7 +13,7 @@ from ...checkpoints.unchanged import FileSnapshot
 from ...errors import InputError
 from ...frozen import frozen
 from ...merge.companion_files import companion_files
-from ..dtypes import ConvertedPart
+from ..dtypes import OutputComponent
 from ..layouts.families import ModelFamily
 from ..layouts.texts import open_clip_pairs
 from .denoisers import autoencoder_config, flux_config, unet_config
@@ -107,7 +107,7 @@ class PipelineFiles:
 
 
 def pipeline_files(
-    config_from: str | Path | None, family: ModelFamily, parts: Sequence[ConvertedPart]
+    config_from: str | Path | None, family: ModelFamily, components: Sequence[OutputComponent]
 ) -> PipelineFiles:
     """The files of a pipeline with these components: those of `config_from`, or built-in ones.
 
@@ -117,7 +117,8 @@ def pipeline_files(
     if folder is not None and ((folder / PIPELINE).is_file() or not has_tokenizers(folder)):
         return _copied(folder)
     shapes = {
-        part.name: {each.name: each.arranged.shape for each in part.tensors} for part in parts
+        component.name: {each.name: each.arranged.shape for each in component.tensors}
+        for component in components
     }
     configs = {name: _config(name, own, family, shapes) for name, own in shapes.items()}
     texts = [(f"{name}/config.json", _json(config)) for name, config in configs.items()]

@@ -13,7 +13,7 @@ from ...choices import Layout
 from ...errors import Issue, MismatchError
 from ...format.header import Tensor
 from ...frozen import frozen
-from ..pieces import ArrangedPart, ArrangedTensor, Contents, TensorRange
+from ..pieces import ArrangedComponent, ArrangedTensor, Contents, TensorRange
 from .families import (
     FamilyModel,
     ModelFamily,
@@ -35,7 +35,7 @@ EMBEDDING = "token_embedding.weight"
 class ArrangedCheckpoint:
     """A checkpoint in the other layout."""
 
-    parts: tuple[ArrangedPart, ...]
+    components: tuple[ArrangedComponent, ...]
     family: ModelFamily | None
     """None for a model alone."""
     left_out: tuple[tuple[str, str], ...]
@@ -53,11 +53,11 @@ def to_diffusers(label: str, contents: Contents) -> ArrangedCheckpoint:
                 path=label,
                 advice="Stable Diffusion 1, 2, XL and Flux are converted",
             )
-        part = _translated(label, model, contents, 0, Layout.DIFFUSERS, "")
-        return ArrangedCheckpoint((part,), None, ())
+        arranged = _translated(label, model, contents, 0, Layout.DIFFUSERS, "")
+        return ArrangedCheckpoint((arranged,), None, ())
     left_out = [(name, why) for name in contents if (why := _why_left_out(name, family))]
     used = {name for name, _ in left_out}
-    parts: list[ArrangedPart] = []
+    made: list[ArrangedComponent] = []
     issues: list[Issue] = []
     for model in family.models:
         own = {name: t for name, t in contents.items() if name.startswith(model.prefix)}
@@ -65,13 +65,13 @@ def to_diffusers(label: str, contents: Contents) -> ArrangedCheckpoint:
         if own:
             used |= own.keys()
             try:
-                parts.append(_translated(label, model, own, 0, Layout.DIFFUSERS, model.component))
+                made.append(_translated(label, model, own, 0, Layout.DIFFUSERS, model.component))
             except MismatchError as error:
                 issues += error.issues
     issues += [_homeless(label, name, Layout.DIFFUSERS) for name in contents if name not in used]
     if issues:
         raise MismatchError.collected(issues)
-    return ArrangedCheckpoint(tuple(parts), family, tuple(left_out))
+    return ArrangedCheckpoint(tuple(made), family, tuple(left_out))
 
 
 def to_original(
@@ -89,8 +89,8 @@ def to_original(
         model = model_alone(contents) or _text_encoder(components[0], activations)
         if model is None:
             raise _unknown(label)
-        part = _translated(label, model, contents, 0, Layout.LDM, "")
-        return ArrangedCheckpoint((part,), None, ())
+        arranged = _translated(label, model, contents, 0, Layout.LDM, "")
+        return ArrangedCheckpoint((arranged,), None, ())
     names = [name for name, _ in components]
     encoder = dict(components).get("text_encoder", {})
     is_open = _is_open_clip(encoder, activations.get("text_encoder"))
@@ -111,7 +111,7 @@ def to_original(
             issues += error.issues
     if issues:
         raise MismatchError.collected(issues)
-    return ArrangedCheckpoint((ArrangedPart("", tuple(tensors)),), family, ())
+    return ArrangedCheckpoint((ArrangedComponent("", tuple(tensors)),), family, ())
 
 
 def _unknown(label: str) -> MismatchError:
@@ -163,10 +163,10 @@ def _translated(
     label: str,
     model: FamilyModel,
     contents: Contents,
-    part: int,
+    number: int,
     layout: Layout,
     component: str,
-) -> ArrangedPart:
+) -> ArrangedComponent:
     """The tensors of one model in a layout; MismatchError for those that have no place in it."""
     inside = model.prefix if layout is Layout.DIFFUSERS else ""
     own = {name.removeprefix(inside): tensor for name, tensor in contents.items()}
@@ -184,9 +184,9 @@ def _translated(
         used.update(names_in)
         tensors = [own[name] for name in names_in]
         arranged = (
-            _parts(pair, tensors[0], own, part)
+            _parts(pair, tensors[0], own, number)
             if layout is Layout.DIFFUSERS
-            else _original(pair, tensors, part, prefix)
+            else _original(pair, tensors, number, prefix)
         )
         if arranged is None:
             what = f"has shape {list(tensors[0].shape)}, which cannot be {pair.change.value}"
@@ -196,32 +196,32 @@ def _translated(
     issues += [_homeless(label, own[name].name, layout) for name in own if name not in used]
     if issues:
         raise MismatchError.collected(issues)
-    return ArrangedPart(component, tuple(made))
+    return ArrangedComponent(component, tuple(made))
 
 
 def _parts(
-    pair: TensorPair, tensor: Tensor, own: Contents, part: int
+    pair: TensorPair, tensor: Tensor, own: Contents, number: int
 ) -> list[ArrangedTensor] | None:
     """The tensors of diffusers that an original becomes; None if its shape does not allow it."""
     shape = tensor.shape
-    whole = TensorRange(part, tensor.name, 0, tensor.count)
+    whole = TensorRange(number, tensor.name, 0, tensor.count)
     if pair.change is LayoutChange.FUSED:
         if not shape:
             return None
         sizes = _rows(shape[0], len(pair.parts), pair, own)
-        return None if sizes is None else list(_split(pair, tensor, sizes, part))
+        return None if sizes is None else list(_split(pair, tensor, sizes, number))
     (name,) = pair.parts
     if pair.change is LayoutChange.SWAPPED:
-        return _swapped(name, tensor, part)
+        return _swapped(name, tensor, number)
     if pair.change is LayoutChange.TRANSPOSED:
-        return _transposed(name, tensor, part)
+        return _transposed(name, tensor, number)
     if pair.change is LayoutChange.POINTWISE and len(shape) > 2 and set(shape[2:]) == {1}:
         shape = shape[:2]
     return [ArrangedTensor(name, shape, (whole,))]
 
 
 def _original(
-    pair: TensorPair, tensors: Sequence[Tensor], part: int, prefix: str
+    pair: TensorPair, tensors: Sequence[Tensor], number: int, prefix: str
 ) -> list[ArrangedTensor] | None:
     """The original that tensors of diffusers become; None if their shapes do not allow it."""
     name, (first, *rest) = f"{prefix}{pair.original}", tensors
@@ -229,16 +229,16 @@ def _original(
     if pair.change is LayoutChange.FUSED:
         if not shape or any(each.shape[1:] != shape[1:] or not each.shape for each in rest):
             return None
-        ranges = tuple(TensorRange(part, each.name, 0, each.count) for each in tensors)
+        ranges = tuple(TensorRange(number, each.name, 0, each.count) for each in tensors)
         rows = sum(each.shape[0] for each in tensors)
         return [ArrangedTensor(name, (rows, *shape[1:]), ranges)]
     if pair.change is LayoutChange.SWAPPED:
-        return _swapped(name, first, part)
+        return _swapped(name, first, number)
     if pair.change is LayoutChange.TRANSPOSED:
-        return _transposed(name, first, part)
+        return _transposed(name, first, number)
     if pair.change is LayoutChange.POINTWISE and len(shape) == 2:
         shape = (*shape, 1, 1)
-    return [ArrangedTensor(name, shape, (TensorRange(part, first.name, 0, first.count),))]
+    return [ArrangedTensor(name, shape, (TensorRange(number, first.name, 0, first.count),))]
 
 
 def _rows(rows: int, parts: int, pair: TensorPair, own: Contents) -> tuple[int, ...] | None:
@@ -256,28 +256,28 @@ def _rows(rows: int, parts: int, pair: TensorPair, own: Contents) -> tuple[int, 
 
 
 def _split(
-    pair: TensorPair, tensor: Tensor, sizes: Sequence[int], part: int
+    pair: TensorPair, tensor: Tensor, sizes: Sequence[int], number: int
 ) -> Iterator[ArrangedTensor]:
     across = tensor.count // tensor.shape[0] if tensor.shape[0] else 0
     first = 0
     for name, rows in zip(pair.parts, sizes, strict=True):
-        piece = TensorRange(part, tensor.name, first * across, rows * across)
+        piece = TensorRange(number, tensor.name, first * across, rows * across)
         yield ArrangedTensor(name, (rows, *tensor.shape[1:]), (piece,))
         first += rows
 
 
-def _swapped(name: str, tensor: Tensor, part: int) -> list[ArrangedTensor] | None:
+def _swapped(name: str, tensor: Tensor, number: int) -> list[ArrangedTensor] | None:
     if not tensor.shape or tensor.shape[0] % 2:
         return None
     half = tensor.count // 2
-    ranges = tuple(TensorRange(part, tensor.name, first, half) for first in (half, 0))
+    ranges = tuple(TensorRange(number, tensor.name, first, half) for first in (half, 0))
     return [ArrangedTensor(name, tensor.shape, ranges)]
 
 
-def _transposed(name: str, tensor: Tensor, part: int) -> list[ArrangedTensor] | None:
+def _transposed(name: str, tensor: Tensor, number: int) -> list[ArrangedTensor] | None:
     if len(tensor.shape) != 2:
         return None
-    ranges = (TensorRange(part, tensor.name, 0, tensor.count, is_transposed=True),)
+    ranges = (TensorRange(number, tensor.name, 0, tensor.count, is_transposed=True),)
     return [ArrangedTensor(name, tensor.shape[::-1], ranges)]
 
 
