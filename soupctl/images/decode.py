@@ -144,6 +144,8 @@ def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
         # not caused by the file, or already reported
         raise
     except UnidentifiedImageError:
+        if not data:
+            raise InputError("cannot be decoded: has 0 bytes", path=path) from None
         what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF image"
         raise InputError(what, path=path) from None
     except Exception as error:

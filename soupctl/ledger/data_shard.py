@@ -36,7 +36,8 @@ from .data_files import (
     readable_endings,
 )
 from .data_splits import files_meant
-from .image_metadata import ImageMetadata, caption_files, metadata_of, read_tables, tables_of
+from .image_metadata import ImageMetadata, caption_files, metadata_of
+from .image_tables import read_tables, tables_of
 from .json_values import parse_digest
 from .sealed import canonical
 

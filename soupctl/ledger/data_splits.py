@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..frozen import frozen
-from .image_metadata import SIDECARS, TABLES
+from .image_metadata import SIDECARS
+from .image_tables import TABLES
 
 TRAINING = frozenset(("train", "training"))
 SPLITS = TRAINING | {

@@ -14,7 +14,7 @@ from ..diffusion.base import Conditioning
 from ..errors import InputError
 from ..ledger.data_files import files_of_data, images_among
 from ..ledger.data_splits import SplitFiles, files_meant, splits_among
-from ..ledger.image_metadata import tables_of
+from ..ledger.image_tables import tables_of
 from .notices import count_text, first_names, without_splits
 from .packed import is_packed
 from .unpack import Unpacked, unpacked

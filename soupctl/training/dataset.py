@@ -8,25 +8,13 @@ Rule 4: an image beyond the bounds of `images.decode` is a bad image.
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blake3 import blake3
-
-from ..checkpoints.digest import PREFIX
 from ..diffusion.base import Conditioning
-from ..errors import InputError, Issue, OutputError, SoupError
-from ..images.decode import (
-    AnimatedJxl,
-    TooLarge,
-    check_image,
-    one_large_file,
-    read_image_file,
-)
+from ..errors import InputError, Issue, OutputError
+from ..images.decode import read_image_file
 from ..ledger.data_files import (
     images_among,
     masks_among,
@@ -35,16 +23,16 @@ from ..ledger.data_files import (
     plug_ins_for,
     readable_endings,
 )
-from ..ledger.data_shard import data_digest, is_text
+from ..ledger.data_shard import data_digest
 from ..ledger.image_metadata import (
     caption_files,
     metadata_of,
-    read_tables,
 )
-from ..storage.reader import FileIdentity
+from ..ledger.image_tables import read_tables
 from .data_source import DataSource, source_of
+from .image_checks import bytes_digest, checked_images
 from .image_problems import ImageProblem, Lacking, problem_reports
-from .kept_scan import ScannedImage, forget_scan, keep_scan, read_scan
+from .kept_scan import ScannedImage, forget_scan
 from .masks import require_masks
 from .masks import with_masks as add_masks
 from .notices import count_text, dataset_notices, first_names
@@ -123,12 +111,17 @@ def scan_dataset(
     source, has_classes = source_of(folder, conditioning), conditioning is Conditioning.LABEL
     files = source.files
     rows, bad_lines = read_tables(files, column)
+    if bad_lines and not rows:
+        _refuse_table(folder, bad_lines)
     images, masks = images_among(files, listed=rows or ()), masks_among(files, rows or ())
     require_one_split(
         folder, images, is_listed=rows is not None, classes=has_classes, option=option
     )
     used = {**images, **{name: files[name] for name in masks if with_masks}}
-    checked = {each.name: each for each in _checked_images(source.place, used)}
+    checked = {
+        name: _as_sample(name, used[name], each)
+        for name, each in checked_images(source.place, used).items()
+    }
     lacking = Lacking.of(conditioning, column, source.tables, files, rows)
     found = _described([checked[name] for name in images], lacking, whole=whole)
     problems = list(_table_problems(source, images, masks, rows or (), bad_lines))
@@ -138,7 +131,7 @@ def scan_dataset(
         found = add_masks(found, masks, {each.name: each for each in good_masks})
     samples, bad_images = _good_and_bad(found)
     reports = list(problem_reports([*problems, *bad_images]))
-    _require_samples(folder, files, samples, [] if skip_bad else reports)
+    _require_samples(folder, files, samples, reports, skip_bad=skip_bad)
     samples.sort(key=lambda sample: sample.name)
     if with_repeats and not has_classes:
         counts = repeats_of(samples)
@@ -153,6 +146,13 @@ def scan_dataset(
     return Dataset(folder, tuple(samples), data_digest(samples), notices, source.split)
 
 
+def _refuse_table(folder: Path, bad: Iterable[tuple[str, str]]) -> None:
+    """Raise InputError for tables of which no line is as it must be."""
+    reports = problem_reports([ImageProblem(kind, name) for kind, name in bad])
+    advice = "each line needs file_name, and a caption or a label"
+    raise InputError.collected(Issue(each, folder, advice=advice) for each in reports)
+
+
 def _good_and_bad(
     images: Iterable[Sample | ImageProblem],
 ) -> tuple[list[Sample], list[ImageProblem]]:
@@ -163,13 +163,18 @@ def _good_and_bad(
 
 
 def _require_samples(
-    folder: Path, files: Mapping[str, Path], samples: Sequence[Sample], reports: Sequence[str]
+    folder: Path,
+    files: Mapping[str, Path],
+    samples: Sequence[Sample],
+    reports: Sequence[str],
+    *,
+    skip_bad: bool,
 ) -> None:
-    """Raise InputError with the reports of all problems, or if no image can be used."""
-    if reports:
-        raise InputError.collected(
-            Issue(each, folder, advice="--skip-bad leaves such images out") for each in reports
-        )
+    """Raise InputError with the reports of problems that are not skipped, or without samples."""
+    if reports and not (skip_bad and samples):
+        # without them, no image would be left
+        advice = "--skip-bad leaves such images out" if samples else None
+        raise InputError.collected(Issue(each, folder, advice=advice) for each in reports)
     if not samples:
         raise _no_images(folder, files)
 
@@ -185,7 +190,7 @@ def _described(
             continue
         found = metadata_of(image.name, lacking.rows, texts, whole=whole)
         sample = replace(image, captions=found.captions, label=found.label)
-        yield lacking.problem(sample, is_empty=found.is_empty) or sample
+        yield lacking.problem(sample, found) or sample
 
 
 def _no_images(folder: Path, files: Mapping[str, Path]) -> InputError:
@@ -220,59 +225,17 @@ def _table_problems(
             yield ImageProblem(kinds.get(name, missing), name)
 
 
-def _checked_images(folder: Path, images: Mapping[str, Path]) -> list[Sample | ImageProblem]:
-    """The sample of each image, without captions and label, or its problem; see `kept_scan`."""
-    kept, began = read_scan(folder), time.time_ns()
-    earlier = map(kept.get, images)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_check_image, images, images.values(), earlier))
-    good = {name: each for name, each in found if isinstance(each, ScannedImage)}
-    if any(kept.get(name) is not each for name, each in good.items()) or kept.keys() - good:
-        keep_scan(folder, good, began)
-    return [
-        ImageProblem(each, name) if isinstance(each, str) else _as_sample(name, images[name], each)
-        for name, each in found
-    ]
-
-
-def _check_image(
-    name: str, path: Path, kept: ScannedImage | None
-) -> tuple[str, ScannedImage | str]:
-    """The name of an image file with the image, or with the problem with the file."""
-    if not path.exists():
-        return name, "that is a broken link"
-    if not is_text(name):
-        return name, "with a name that is not valid UTF-8"
-    if kept is not None and kept.identity.is_at(path):
-        return name, kept
-    try:
-        identity = FileIdentity.of(path.stat())
-        with one_large_file(path):
-            data = read_image_file(path)
-            header = check_image(data, path)
-            digest = _digest(data)
-    except TooLarge:
-        return name, "too large to be decoded safely"
-    except AnimatedJxl:
-        return name, "that is an animation of JPEG XL, whose first frame cannot be read"
-    except (SoupError, OSError):
-        return name, "unreadable"
-    return name, ScannedImage(identity, digest, header)
-
-
-def _as_sample(name: str, path: Path, image: ScannedImage) -> Sample:
+def _as_sample(name: str, path: Path, image: ScannedImage | ImageProblem) -> Sample | ImageProblem:
+    if isinstance(image, ImageProblem):
+        return image
     header = image.header
     return Sample(path, name, image.digest, header.size, header.has_alpha, header.has_frames)
-
-
-def _digest(data: bytes) -> str:
-    return PREFIX + blake3(data).hexdigest()
 
 
 def read_unchanged(sample: Sample) -> bytes:
     """The bytes of a sample's file; InputError if unreadable, OutputError if its digest changed."""
     data = read_image_file(sample.path)
-    if _digest(data) != sample.digest:
+    if bytes_digest(data) != sample.digest:
         # else a change that left no trace in the file's times would not be noticed next time either
         forget_scan(sample.folder)
         # the digest of the dataset is in the run's record

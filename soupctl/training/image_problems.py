@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from ..diffusion.base import Conditioning
 from ..ledger.data_files import images_among
-from ..ledger.image_metadata import METADATA, REPLACED, TABLES, ImageMetadata
+from ..ledger.image_metadata import REPLACED, SIDECARS, ImageMetadata
+from ..ledger.image_tables import METADATA, TABLES
 from .notices import count_text, first_names
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ UNREAD = frozenset(
     )
 )
 """Files in which other programs keep captions, in lower case; tables in other letters, too."""
+UNREAD_TABLES = (".csv", ".json", ".jsonl", ".parquet", ".tsv", ".xlsx")
+"""Endings of files that may be tables of captions or labels, in lower case."""
 CAPTIONS = frozenset((".cap", ".caption", ".json", ".tags", ".text", ".txt", ".xml", ".yaml"))
 """Lowercase endings of files in which other programs keep the caption of one image."""
 
@@ -36,6 +39,11 @@ class ImageProblem:
 
     kind: str
     name: str
+    reason: str = ""
+    """Why this file has a problem of that kind, in a few words; empty if nothing more is known."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +72,40 @@ class Lacking:
         """The needs of a base, and what is among the files of a folder."""
         unread: Mapping[str, str] = {}
         table = ""
-        if conditioning is Conditioning.TEXT and rows is None:
-            unread = unread_captions(files)
-            table = next((name for name in files if name.lower() in UNREAD), "")
+        if conditioning is not Conditioning.NONE and rows is None:
+            images = list(images_among(files))
+            unread = unread_captions(files, images)
+            table = _unread_table(files, images)
         return cls(conditioning, column, tables, files, rows, unread, table)
 
-    def problem(self, sample: Sample, *, is_empty: bool) -> ImageProblem | None:
-        """The caption or class that the base needs but the sample lacks; None for none.
-
-        `is_empty` says that the sample has a caption, without a word.
-        """
+    def problem(self, sample: Sample, found: ImageMetadata) -> ImageProblem | None:
+        """What the base needs and a sample lacks, by what was found of it; None for nothing."""
         name = sample.name
         if self.rows is not None and name not in self.rows:
             return ImageProblem(f"not in {self.tables}", name)
         if self.conditioning is Conditioning.TEXT and not sample.captions:
-            return ImageProblem(self._without_caption(name, is_empty), name)
+            return ImageProblem(self._without_caption(name, found.is_empty), name)
+        if self.conditioning is Conditioning.TEXT and found.is_boxes:
+            what = "with rows of numbers, as of boxes around objects, in the file for its caption"
+            return ImageProblem(f"{what} (write captions to {METADATA})", name)
         if self.conditioning is Conditioning.TEXT and any(
             REPLACED in text for text in sample.captions
         ):
             return ImageProblem("with a caption that is not valid UTF-8", name)
         if self.conditioning is Conditioning.LABEL and sample.label is None:
-            return ImageProblem("without a class (neither in a subfolder nor with a label)", name)
+            return ImageProblem(self._without_class(), name)
         return None
+
+    def _without_class(self) -> str:
+        places = "neither in a subfolder nor with a label"
+        if self.rows is not None:
+            return f"without a class ({places}: no 'label' in {self.tables})"
+        return f"without a class ({places}{self._unread_table_text()})"
+
+    def _unread_table_text(self) -> str:
+        if not self.unread_table:
+            return ""
+        return f"; {self.unread_table} is not read, write {METADATA}"
 
     def _without_caption(self, name: str, is_empty: bool) -> str:
         if is_empty:
@@ -95,16 +115,30 @@ class Lacking:
                 f"without a caption (no {self.column!r} in {self.tables};"
                 " caption-column in --config names another field)"
             )
-        if self.unread_table:
-            unread = f"; {self.unread_table} is not read, write {METADATA}"
-        elif example := self.unread.get(name):
-            unread = f"; {PurePosixPath(example).suffix} files such as {example} are not read"
-        else:
-            unread = ""
+        unread = self._unread_table_text()
+        if not unread and (example := self.unread.get(name)):
+            file, image = PurePosixPath(example), PurePosixPath(name)
+            if file.suffix.lower() in SIDECARS and file.parent == image.parent:
+                unread = f"; {file.suffix} files such as {example} have other letters"
+            else:
+                unread = f"; {file.suffix} files such as {example} are not read"
         return f"without a caption (no .txt or .caption file{unread})"
 
 
-def unread_captions(files: Mapping[str, Path]) -> dict[str, str]:
+def _unread_table(files: Mapping[str, Path], images: Sequence[str]) -> str:
+    """The file that is likeliest to be a table that is not read; empty for none."""
+    if known := next((name for name in files if name.lower() in UNREAD), ""):
+        return known
+    stems = {PurePosixPath(name).stem for name in images}
+    others = (
+        name
+        for name in sorted(files, key=lambda name: (name.count("/"), name))
+        if name.lower().endswith(UNREAD_TABLES) and PurePosixPath(name).stem not in stems
+    )
+    return next(others, "")
+
+
+def unread_captions(files: Mapping[str, Path], images: Sequence[str]) -> dict[str, str]:
     """For each image with a file that may hold its caption but is not read, an example of these.
 
     The example is the first such file with the same ending, so that images are reported together.
@@ -112,11 +146,11 @@ def unread_captions(files: Mapping[str, Path]) -> dict[str, str]:
     places: dict[str, PurePosixPath] = {}
     for other in map(PurePosixPath, files):
         if other.suffix.lower() in CAPTIONS:
-            places.setdefault(other.stem, other)
+            places.setdefault(other.stem.casefold(), other)
     found: dict[str, str] = {}
     examples: dict[str, str] = {}
-    for image in map(PurePosixPath, images_among(files)):
-        if file := places.get(image.stem) or places.get(image.name):
+    for image in map(PurePosixPath, images):
+        if file := places.get(image.stem.casefold()) or places.get(image.name.casefold()):
             found[str(image)] = examples.setdefault(file.suffix, str(file))
     return found
 
@@ -125,5 +159,5 @@ def problem_reports(problems: Sequence[ImageProblem]) -> Iterator[str]:
     """The problems by kind, such as `3 images unreadable: a.png, b.png, c.png`."""
     kinds = list(dict.fromkeys(problem.kind for problem in problems))
     for kind in kinds:
-        names = [problem.name for problem in problems if problem.kind == kind]
+        names = [str(problem) for problem in problems if problem.kind == kind]
         yield f"{count_text(len(names), 'image')} {kind}: {first_names(names)}"

@@ -16,7 +16,8 @@ from ..ledger.data_files import (
     readable_endings,
 )
 from ..ledger.data_splits import TRAINING, SplitFiles, split_of
-from ..ledger.image_metadata import METADATA, ImageMetadata, caption_files, sidecar_of, tables_of
+from ..ledger.image_metadata import ImageMetadata, caption_files, sidecar_of
+from ..ledger.image_tables import METADATA, tables_of
 from .repeats import REPEATS
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from ..images.decode import LARGEST_FILE
 from ..images.plug_ins import HEIF, JXL, format_of
 from ..ledger.arrow_files import PARQUET, read_columns, read_rows
 from ..ledger.data_files import WITH_PLUG_INS
-from ..ledger.image_metadata import REPLACED, TABLES
+from ..ledger.image_metadata import REPLACED
+from ..ledger.image_tables import TABLES
 
 ARROW = ".arrow"
 TARS = (".tar", ".tar.gz", ".tgz")

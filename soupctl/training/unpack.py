@@ -19,7 +19,7 @@ from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError, LimitError, OutputError, shortened
 from ..images.decode import LARGEST_FILE
 from ..ledger.data_splits import SPLITS, TRAINING, split_of
-from ..ledger.image_metadata import METADATA
+from ..ledger.image_tables import METADATA
 from ..ledger.sealed import canonical
 from ..storage import cache
 from ..storage.cached_folder import cached_folder

@@ -39,7 +39,7 @@ from soupctl.format.header import encode_header, header_size, lay_out, parse_hea
 from soupctl.format.index import encode_index, parse_index
 from soupctl.kinds.facts import facts_of
 from soupctl.ledger.data_shard import read_data_record
-from soupctl.ledger.image_metadata import read_metadata
+from soupctl.ledger.image_tables import read_metadata
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.ledger.weights import parse_weight, read_weight
 from soupctl.merge.blocks.request import read_blocks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from data_folders import TEXT, dataset, images, refusal
+from data_folders import LABEL, TEXT, dataset, images, refusal
 
 from soupctl.ledger.data_files import images_among
 from soupctl.ledger.data_shard import images_digest, read_data_folder
@@ -136,6 +136,56 @@ def test_images_with_such_files_are_reported_together_and_searched_for_once(tmp_
     assert "; .json files such as 0.json are not read): 0.png, 1.png, 2.png and 2 more" in told
     assert 1 == told.count("without a caption")
     assert 1 == len(searched)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "0 0.5 0.5 0.2 0.2\n7 0.1 1e-1 0.2 0.25\n",
+        "377,117,463,117,465,130,378,130,Genaxis\n",
+        "12 8 40 8 40 30 12 30 plane 0\n",
+    ],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_boxes_around_objects_are_no_captions(tmp_path, content, whole):
+    images(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.txt").write_text(content)
+    (tmp_path / "b.txt").write_text("a cat")
+
+    (told, *_) = dataset.scan_dataset(tmp_path, TEXT, whole=whole, skip_bad=True).notices
+
+    assert told == (
+        "1 image with rows of numbers, as of boxes around objects, in the file for its caption"
+        " (write captions to metadata.jsonl): a.png"
+    )
+
+
+@pytest.mark.parametrize("content", ["7", "1girl, 2019, 16 9", "0 1 2 3\na count", "4 of 10"])
+def test_captions_may_have_numbers(tmp_path, content):
+    images(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_text(content)
+
+    assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == tuple(content.split("\n"))
+
+
+def test_a_caption_file_in_other_letters_is_named(tmp_path):
+    images(tmp_path, "IMG_1.JPG")
+    (tmp_path / "img_1.txt").write_text("a cat")
+
+    assert "; .txt files such as img_1.txt have other letters)" in refusal(tmp_path, TEXT)
+
+
+@pytest.mark.parametrize(
+    "name", ["captions.txt", "metadata.tsv", "results.csv", "annotations/captions_train2017.json"]
+)
+def test_a_table_that_is_not_read_is_named(tmp_path, name):
+    images(tmp_path, "a.png")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+
+    assert f"; {name} is not read, write metadata.jsonl)" in refusal(tmp_path, TEXT)
+    told = refusal(tmp_path, LABEL)
+    assert f"; {name} is not read, write metadata.jsonl): a.png" in told
 
 
 def test_a_caption_file_may_be_one_caption_as_a_whole(tmp_path):

@@ -86,7 +86,7 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
         {"file_name": "torn.png", "text": "a dog"},
     ]
     folder = tiny.rows_shard(tmp_path / "rows", rows)
-    (folder / "torn.png").write_bytes((folder / "torn.png").read_bytes()[:60])
+    (folder / "torn.png").write_bytes(b"")
     image(folder / "unknown.png")
     with (folder / "metadata.jsonl").open("a") as file:
         file.write('{"file_name": "gone.png", "text": "x"}\n{"file_name": "../x"}\n')
@@ -104,7 +104,7 @@ def test_all_problems_are_reported_at_once(tmp_path, tiny):
             "1 image without a caption (no 'text' in metadata.jsonl; caption-column in --config"
             " names another field): silent.png"
         ),
-        "1 image unreadable: torn.png",
+        "1 image unreadable: torn.png (has 0 bytes)",
         "1 image not in metadata.jsonl: unknown.png",
     ]
 
@@ -116,7 +116,18 @@ def test_bad_images_are_skipped_only_on_request_and_reported(tmp_path):
     dataset = scan_dataset(tmp_path, Conditioning.NONE, skip_bad=True)
 
     assert ["good.png"] == [sample.name for sample in dataset.samples]
-    assert dataset.notices == ("1 image unreadable: bad.png",)
+    kinds = "PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF"
+    assert dataset.notices == (f"1 image unreadable: bad.png (is not a {kinds} image)",)
+
+
+def test_where_no_image_would_be_left_skipping_bad_ones_is_no_way_out(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"")
+
+    for skip_bad in (False, True):
+        with pytest.raises(InputError) as refused:
+            scan_dataset(tmp_path, Conditioning.NONE, skip_bad=skip_bad)
+        told = refused.value.message()
+        assert told == f"{tmp_path}: 1 image unreadable: bad.png (has 0 bytes)"
 
 
 def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
@@ -127,7 +138,8 @@ def test_an_image_that_is_cut_off_is_found_before_training(tmp_path):
 
     dataset = scan_dataset(tmp_path, Conditioning.NONE, skip_bad=True)
 
-    assert ["1 image unreadable: torn.jpg"] == messages(tmp_path, Conditioning.NONE)
+    (told,) = messages(tmp_path, Conditioning.NONE)
+    assert told.startswith("1 image unreadable: torn.jpg (")
     assert [("good.jpg", (64, 64))] == [(each.name, each.size) for each in dataset.samples]
 
 
@@ -139,7 +151,8 @@ def test_exif_orientation_is_checked_before_training(tmp_path):
     broken[17] = 0
     Image.new("RGB", (8, 8)).save(tmp_path / "broken.jpg", exif=bytes(broken))
 
-    assert ["1 image unreadable: broken.jpg"] == messages(tmp_path, Conditioning.NONE)
+    (told,) = messages(tmp_path, Conditioning.NONE)
+    assert told.startswith("1 image unreadable: broken.jpg (")
 
 
 def test_a_file_name_that_is_not_utf8_is_reported(tmp_path):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import unicodedata
 
 import pytest
 from data_folders import LABEL, NONE, TEXT, dataset, images, refusal
 
-from soupctl.ledger.data_shard import images_digest
-from soupctl.ledger.image_metadata import read_metadata
+from soupctl.ledger.data_shard import data_digest, images_digest
+from soupctl.ledger.image_tables import read_metadata
 
 
 def test_a_csv_file_describes_images_as_a_json_lines_file_does(tmp_path):
@@ -122,7 +123,7 @@ def test_a_malformed_line_is_reported_with_the_reason(tmp_path, line, reason):
     ("content", "reason"),
     [
         (b"file_name,text\na.png,a cat, asleep\n", "more fields than the first line: a text with"),
-        (b"file_name;text\na.png;a cat\n", "no file_name, but file_name;text"),
+        (b"image;text\na.png;a cat\n", "no file_name, but image;text"),
         ("file_name,text\na.png,x\n".encode("utf-16"), "not valid UTF-8"),
     ],
 )
@@ -145,3 +146,45 @@ def test_a_caption_in_a_csv_file_may_be_long(tmp_path):
     (tmp_path / "metadata.csv").write_text(f"file_name,text\na.png,{'x' * 200_000}\n")
 
     assert dataset.scan_dataset(tmp_path, TEXT).samples[0].captions == ("x" * 200_000,)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufefffile_name,text\na.png,a cat\n",
+        "file_name;text\na.png;a cat\n",
+        "file_name\ttext\na.png\ta cat\n",
+        '"file_name";"text"\r\n"a.png";"a cat"\r\n',
+        "file_name, text\na.png, a cat\n",
+    ],
+)
+def test_a_csv_file_is_read_as_spreadsheets_and_people_write_it(tmp_path, content):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_bytes(content.encode())
+
+    (sample,) = dataset.scan_dataset(tmp_path, TEXT).samples
+
+    assert sample.captions == ("a cat",)
+    assert images_digest(tmp_path).digest == data_digest([sample])
+
+
+def test_a_table_without_a_sound_line_is_refused_for_that_alone(tmp_path):
+    images(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text("image,prompt\na.png,a cat\nb.png,a dog\n")
+
+    assert refusal(tmp_path, TEXT) == (
+        f"{tmp_path}: 2 images described by a malformed line of metadata.csv (no file_name, but"
+        " image, prompt): line 2, line 3 (each line needs file_name, and a caption or a label)"
+    )
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_a_table_is_the_same_composed_or_not(tmp_path, forms):
+    name, listed = (unicodedata.normalize(form, "\u00e9.png") for form in forms)
+    images(tmp_path, name)
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": listed, "text": "a cat"}))
+
+    (sample,) = dataset.scan_dataset(tmp_path, TEXT).samples
+
+    assert (sample.name, sample.captions) == (name, ("a cat",))
+    assert images_digest(tmp_path).digest == data_digest([sample])

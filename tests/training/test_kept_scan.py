@@ -10,8 +10,8 @@ from PIL import Image
 
 from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, OutputError
-from soupctl.training import dataset, kept_scan
-from soupctl.training.dataset import read_unchanged, scan_dataset
+from soupctl.training import image_checks, kept_scan
+from soupctl.training.dataset import Dataset, read_unchanged, scan_dataset
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def decoded(monkeypatch) -> list[str]:
         names.append(path.name)
         return real(data, path)
 
-    real = dataset.check_image
-    monkeypatch.setattr(dataset, "check_image", check)
+    real = image_checks.check_image
+    monkeypatch.setattr(image_checks, "check_image", check)
     # the files of a test are young
     monkeypatch.setattr(kept_scan, "SETTLED", -(10**12))
     return names
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def scan(folder: Path, **more) -> dataset.Dataset:
+def scan(folder: Path, **more) -> Dataset:
     return scan_dataset(folder, Conditioning.TEXT, **more)
 
 

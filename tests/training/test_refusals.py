@@ -62,8 +62,8 @@ BAD_INPUTS = {
         f"data: contains no images (image files end in {ENDINGS})",
     ),
     "an unreadable image": (
-        *("text", 3, (), lambda: tear("data/0.png")),
-        f"data: 1 image unreadable: 0.png {ADVICE}",
+        *("text", 3, (), lambda: Path("data/0.png").write_bytes(b"")),
+        f"data: 1 image unreadable: 0.png (has 0 bytes) {ADVICE}",
     ),
     "missing captions": (
         *("text", 3, (), lambda: [Path(f"data/{n}.txt").unlink() for n in range(4)]),
