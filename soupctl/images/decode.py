@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import InputError
 from ..storage.files import read_file
@@ -102,12 +102,15 @@ def one_large_file(path: Path) -> Iterator[None]:
 def check_image(data: bytes, path: Path) -> ImageHeader:
     """The header of an image file, after decoding it once; TooLarge or InputError for a bad one."""
     with _opened(data, path) as image:
+        is_wide = _has_wide_colours(image)
         has_frames = bool(getattr(image, "is_animated", False))
         size = image.size[::-1] if image.getexif().get(ORIENTATION) in TURNED else image.size
         found = ImageHeader(size, image.has_transparency_data, has_frames)
         # decoding detects a truncated file; for JPEG, an eighth of the resolution is enough
         image.draft(None, (1, 1))
         image.load()
+        if is_wide:
+            _require_light(image)
         # the orientation tag and the color mode can be invalid as well
         ImageOps.exif_transpose(image, in_place=True)
         _converted(image.crop((0, 0, image.width, 1)), "RGB", _white(image))
@@ -207,6 +210,20 @@ def _white(image: Image.Image) -> int:
     raise ValueError(f"has values from {least:g} to {most:g}, and no usual white")
 
 
+def _has_wide_colours(image: Image.Image) -> bool:
+    """Whether an image, not yet decoded, has 16 bits for each colour, of which Pillow drops 8."""
+    if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA"):
+        return False
+    return any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _require_light(image: Image.Image) -> None:
+    """Raise ValueError for a decoded image that is nearly black in the upper 8 of its 16 bits."""
+    most = max(high for _, high in image.getextrema()[:3])
+    if most * DARKEST <= WHITES[1]:
+        raise ValueError("has 16 bits for each colour, and is nearly black")
+
+
 def _converted(strip: Image.Image, mode: str, white: int) -> Image.Image:
     """A strip of an image in a mode, on white if it is transparent; wide gray becomes 8-bit."""
     if strip.mode in WIDE_GREY:
@@ -218,5 +235,7 @@ def _converted(strip: Image.Image, mode: str, white: int) -> Image.Image:
     return strip.convert(mode)
 
 
+# prompts and workflows, compressed in an image, may be longer; all together are still bounded
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # Pillow only warns up to twice its own limit; the bounds above replace it
 Image.MAX_IMAGE_PIXELS = None

@@ -59,6 +59,20 @@ PACKED: Mapping[str, str] = {
     ".npy": "write each image to a file",
     ".npz": "write each image to a file",
     ".tfrecord": "write each image to a file",
+    "-ubyte": "write each image to a file",
+    "-ubyte.gz": "write each image to a file",
+    ".bin": "write each image to a file",
+    ".beton": "write each image to a file",
+    ".mat": "write each image to a file",
+    ".pickle": "write each image to a file",
+    ".pkl": "write each image to a file",
+    ".rec": "write each image to a file",
+    ".rar": "unpack it",
+    ".tar.bz2": "unpack it",
+    ".tar.xz": "unpack it",
+    ".tar.zst": "unpack it",
+    ".mp4": "write its frames to image files",
+    ".webm": "write its frames to image files",
 }
 """Endings of files that may pack images and are not read, in lower case, and how to make a data
 shard of them."""

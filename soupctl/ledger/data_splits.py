@@ -15,15 +15,17 @@ from .image_metadata import SIDECARS
 from .image_tables import TABLES
 
 TRAINING = frozenset(("train", "training"))
-SPLITS = TRAINING | {
-    *("dev", "eval", "evaluation", "test", "testing", "val", "valid", "validation"),
-}
+VALIDATION = frozenset(("dev", "eval", "evaluation", "val", "valid", "validation"))
+TESTING = frozenset(("holdout", "t10k", "test", "testing"))
+SPLITS = TRAINING | VALIDATION | TESTING
 """Lowercase names of folders that are parts of a data set."""
-NUMBERED = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?split)?")
+KINDS = "data|images|imgs|set|split"
+"""What may follow such a word without a mark between them, as in `trainset`."""
+NUMBERED = re.compile(rf"({'|'.join(sorted(SPLITS))})(?:[-._ ]?[0-9]+|[-._ ]?(?:{KINDS}))?")
 """The pattern of their names beside each other, such as `train2017` and `val2017`."""
 WORD = re.compile(
     r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
-    rf"(?i:({'|'.join(sorted(SPLITS, key=len, reverse=True))}))"
+    rf"(?i:({'|'.join(sorted(SPLITS, key=len, reverse=True))})(?:{KINDS})?)"
     r"(?![a-z]|[A-Z]{2})"
 )
 """The pattern of such a word in a longer name: `cats_train`, `TestImages`, `trainA`."""

@@ -36,12 +36,14 @@ class DataSource:
     """What is left out, and where packed images are."""
 
 
-def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
+def source_of(
+    folder: Path, conditioning: Conditioning, *, for_validation: bool = False
+) -> DataSource:
     """The files that are meant by a folder; raises the errors of `unpacked`."""
     files = files_of_data(folder)
     images = list(images_among(files))
-    if not images and (found := unpacked(folder, files)) is not None:
-        return _packed_source(folder, found)
+    if not images and (found := unpacked(folder, files, for_validation=for_validation)):
+        return _packed_source(folder, found, "validation" if for_validation else "training")
     meant = files_meant(files, images)
     # images without a class in a split: for a base that takes classes, the folder may be one
     if conditioning is Conditioning.LABEL and not _has_classes(meant.files):
@@ -49,7 +51,8 @@ def source_of(folder: Path, conditioning: Conditioning) -> DataSource:
     told = [without_splits(meant)] if meant.left_out else []
     if packs := [name for name in meant.files if is_packed(name)]:
         count = count_text(len(packs), "packed file")
-        told.append(f"{count} left out, because the folder has images: {first_names(packs)}")
+        what = f"{count} left out, because the folder has images: {first_names(packs)}"
+        told.append(f"{what} (to use them, move the images elsewhere)")
     place, tables = folder / meant.split, ", ".join(tables_of(meant.files))
     return DataSource(place, meant.files, tables, meant.split, notices=tuple(told))
 
@@ -59,13 +62,13 @@ def _has_classes(files: Mapping[str, Path]) -> bool:
     return bool(tables_of(files)) or all("/" in name for name in images_among(files))
 
 
-def _packed_source(folder: Path, found: Unpacked) -> DataSource:
-    """The source of unpacked images; InputError if they are of several splits."""
+def _packed_source(folder: Path, found: Unpacked, use: str) -> DataSource:
+    """The source of unpacked images for a `use`; InputError if they are of several splits."""
     files, packs = files_of_data(found.folder), first_names(found.packs)
     if len(splits := splits_among(images_among(files))) > 1:
         what = f"has several splits inside {packs}: {', '.join(splits)}"
         raise InputError(what, path=folder, advice="unpack it, and give the folder of one split")
     told = [f"packed images of {packs}, unpacked to {found.folder}"]
     if found.left_out:
-        told.append(f"only the split for training is used, without {first_names(found.left_out)}")
+        told.append(f"only the split for {use} is used, without {first_names(found.left_out)}")
     return DataSource(found.folder, files, packs, is_packed=True, notices=tuple(told))

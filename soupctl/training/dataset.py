@@ -39,6 +39,8 @@ from .notices import count_text, dataset_notices, first_names
 from .repeats import repeats_of
 from .splits import require_one_split
 
+VALIDATE = "--validate"
+"""The option for images that are not trained on."""
 UNREAD = "of a kind that is not read"
 """What is wrong with an image that a table names, and that needs a plug-in."""
 
@@ -108,8 +110,8 @@ def scan_dataset(
         raise InputError(
             "is not a folder", path=folder, advice=f"{option} needs a folder of images"
         )
-    source, has_classes = source_of(folder, conditioning), conditioning is Conditioning.LABEL
-    files = source.files
+    source = source_of(folder, conditioning, for_validation=option == VALIDATE)
+    files, has_classes = source.files, conditioning is Conditioning.LABEL
     rows, bad_lines = read_tables(files, column)
     if bad_lines and not rows:
         _refuse_table(folder, bad_lines)

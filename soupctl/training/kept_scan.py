@@ -26,7 +26,7 @@ from ..storage.cache import user_cache
 from ..storage.files import read_file
 from ..storage.reader import FileIdentity
 
-SCAN_FORMAT = 2
+SCAN_FORMAT = 3
 SETTLED = 2_000_000_000
 """Nanoseconds since the last change of a file after which another one shows in its times."""
 MOST_SCANS = 64

@@ -128,6 +128,11 @@ def _columns(path: Path) -> tuple[str, list[str]]:
         listed = ", ".join(map(shortened, names[:6]))
         what = f"has no column with the bytes of images (its columns: {listed})"
         raise InputError(what, path=path)
+    if len(found) > 1 and "image" not in found:
+        listed = ", ".join(map(shortened, found[:6]))
+        advice = "rename the column of the images to train on to image"
+        what = f"has several columns with the bytes of images: {listed}"
+        raise InputError(what, path=path, advice=advice)
     image = "image" if "image" in found else found[0]
     return image, [name for name, kind in columns if name != image and describes(kind)]
 
@@ -171,16 +176,22 @@ def _tar_images(path: Path) -> Iterator[PackedImage]:
     try:
         with tarfile.open(path, tarinfo=_TarHeader) as tar:
             group: dict[str, bytes] = {}
-            last = ""
+            last, known = "", set[str]()
             for member in _members(tar):
                 split = _key_and_ending(member.name) if member.isreg() else None
                 if split is None:
                     continue
+                _require_no_table(path, member.name)
                 key, ending = split
+                # the other files of a name do not matter, wherever they are
+                if ending not in USED and PurePosixPath(ending).suffix not in WITH_PLUG_INS:
+                    continue
                 if key != last:
                     yield from _grouped(path, last, group)
                     group, last = {}, key
+                    _require_new(path, member.name, key, known)
                 if ending not in USED:
+                    group[ending] = b""
                     continue
                 if member.size + sum(map(len, group.values())) > LARGEST_FILE:
                     name = shortened(member.name)
@@ -232,6 +243,29 @@ def _grouped(path: Path, key: str, group: Mapping[str, bytes]) -> Iterator[Packe
         fields["text"] = [line for line in text.splitlines() if line.strip()]
     if ".cls" in group:
         fields["label"] = group[".cls"].decode("utf-8-sig", "replace").strip()
-    for ending in group:
-        if ending in WITH_PLUG_INS:
-            yield PackedImage(f"{key}{ending}", group[ending], fields)
+    images = [ending for ending in group if ending in WITH_PLUG_INS]
+    if len(images) > 1:
+        names = ", ".join(f"{key}{ending}" for ending in images)
+        what = f"has several images of one name: {shortened(names)}"
+        raise InputError(what, path=path, advice="unpack it, and leave only one of them")
+    if not images and (others := [ending for ending in group if ending not in DESCRIBING]):
+        what = f"has no image {key}.png, but {shortened(key + others[0])}"
+        advice = "a name ends at its first dot in a webdataset; unpack it to use such images"
+        raise InputError(what, path=path, advice=advice)
+    for ending in images:
+        yield PackedImage(f"{key}{ending}", group[ending], fields)
+
+
+def _require_no_table(path: Path, name: str) -> None:
+    """Raise InputError for a table of images in a tar file, which would not be read."""
+    if PurePosixPath(name).name in TABLES:
+        what = f"has a table, which is not read inside a tar file: {shortened(name)}"
+        raise InputError(what, path=path, advice="unpack it")
+
+
+def _require_new(path: Path, name: str, key: str, known: set[str]) -> None:
+    """Note that files named `key` begin; InputError if some of them were elsewhere before."""
+    if key in known:
+        what = f"has files of one name in several places, which do not belong together: {name}"
+        raise InputError(shortened(what), path=path, advice="pack it with tar --sort=name")
+    known.add(key)

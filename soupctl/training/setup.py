@@ -19,12 +19,12 @@ from ..ledger.data_shard import ImageRecord
 from .bank_options import PatchOptions
 from .bank_plan import BankPlan
 from .base_setup import BaseSetup, read_base_setup
-from .dataset import Dataset, scan_dataset
+from .dataset import VALIDATE, Dataset, scan_dataset
 from .deepspeed_engine import is_deepspeed, zero_stage
 from .distributed import require_supported_options
 from .held_out import hold_out
 from .images import Images, recorded_images
-from .labels import ClassNumbers, number_classes
+from .labels import ClassNumbers, names_of_classes, number_classes, require_one_numbering
 from .loader import InputSpec
 from .masks import masks_digest
 from .options import Options
@@ -152,6 +152,9 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     )
     scanned = [_scan_all(base_setup.base, request) for request in requests]
     classes = [_class_numbers(base_setup, each) for each in scanned]
+    require_one_numbering(
+        {request.data: each for request, each in zip(requests, classes, strict=True) if each}
+    )
     plans = [
         make_plan(base_setup, each, numbers, request.output, accelerator)
         for request, each, numbers in zip(requests, scanned, classes, strict=True)
@@ -197,7 +200,7 @@ def _scan_all(base: Base, request: RunRequest) -> Images:
 
 def _scan_validation(base: Base, folder: Path, options: Options) -> Dataset:
     """The images of a folder for the validation loss; InputError if its splits hold them."""
-    found = _scan(base, folder, options, "--validate")
+    found = _scan(base, folder, options, VALIDATE)
     if found.split:
         what = f"is divided into splits, of which {found.split} is for training"
         advice = f"name another one, such as --validate {folder / 'val'}"
@@ -228,5 +231,10 @@ def _class_numbers(base_setup: BaseSetup, images: Images) -> ClassNumbers | None
     # a DiT always has an embedding for the null class
     with_null = options.cond_drop > 0 or base.class_name == "DiTTransformer2DModel"
     return number_classes(
-        labels, options.classes, base.embeddings, with_null=with_null, path=images.dataset.folder
+        labels,
+        options.classes,
+        base.embeddings,
+        with_null=with_null,
+        path=images.dataset.folder,
+        of_base=names_of_classes(base.pipeline),
     )

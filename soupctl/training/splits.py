@@ -6,14 +6,17 @@ taken for a class, unless the user names its folder.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from ..ledger.data_splits import TRAINING, split_folders, split_of, splits_among
 
-REGULARIZATION = frozenset(("reg", "regularization", "regularisation"))
-"""Lowercase names of folders that hold regularization images, which other programs weight less."""
+REGULARIZATION = frozenset(("reg", "regs", "regularization", "regularisation"))
+"""Lowercase first words of folders of regularization images, which other programs weight less."""
+SUBJECT, CLASS = ("instance", "instances"), ("class", "classes")
+"""Lowercase first words of the folders of DreamBooth: of a subject, and of others of its class."""
 
 
 def require_one_split(
@@ -61,8 +64,11 @@ def _require_one_below(folder: Path, places: Sequence[str]) -> None:
 
 def _require_no_regularization(folder: Path, tops: Sequence[str]) -> None:
     """Raise InputError for a folder of regularization images beside the images."""
-    found = [top for top in tops if top.lower() in REGULARIZATION]
-    if found and len(tops) > 1:
+    words = {top: re.split(r"[^a-z]", top.lower(), maxsplit=1)[0] for top in tops}
+    has_subject = any(word in SUBJECT for word in words.values())
+    others = REGULARIZATION.union(CLASS if has_subject else ())
+    found = [top for top in tops if words[top] in others]
+    if found and len(tops) > len(found):
         other = next(top for top in tops if top not in found)
         what = f"has regularization images in {found[0]}"
         advice = f"--data {folder / other} --regularization {folder / found[0]}"

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError, LimitError, OutputError, shortened
 from ..images.decode import LARGEST_FILE
-from ..ledger.data_splits import SPLITS, TRAINING, split_of
+from ..ledger.data_splits import SPLITS, TESTING, TRAINING, VALIDATION, split_of
 from ..ledger.image_tables import METADATA
 from ..ledger.sealed import canonical
 from ..storage import cache
@@ -30,7 +30,7 @@ from ..storage.regular import reading
 from .notices import first_names
 from .packed import PackedImage, is_packed, packed_images
 
-FORM = 1
+FORM = 2
 """Raised when the same files are unpacked to another folder than before."""
 MOST_UNPACKED = 16
 """Data shards that are kept, those used last; one that is in use is always kept."""
@@ -51,19 +51,23 @@ class Unpacked:
     packs: tuple[str, ...]
     """The packed files, by name."""
     left_out: tuple[str, ...]
-    """The packed files of other splits."""
+    """The packed files of other splits than the one that is meant."""
 
 
-def unpacked(folder: Path, files: Mapping[str, Path]) -> Unpacked | None:
+def unpacked(
+    folder: Path, files: Mapping[str, Path], *, for_validation: bool = False
+) -> Unpacked | None:
     """The images that files of a data shard pack; None if no file does.
 
+    Of several splits, it is the one for training, or with `for_validation` that for validation or
+    else for testing.
     Raises InputError for a file that cannot be read, or for splits without one for training,
     OutputError if the cache cannot be written, LimitError without a cache or without pyarrow.
     """
     packs = sorted(name for name in files if is_packed(name))
     if not packs:
         return None
-    chosen = _of_training(folder, packs)
+    chosen = _for_validation(packs) if for_validation else _of_training(folder, packs)
     root = cache.user_cache()
     if root is None:
         what = "packed images are unpacked in the cache folder of the user, who has none"
@@ -97,6 +101,15 @@ def _of_training(folder: Path, packs: list[str]) -> list[str]:
         return packs
     what = f"has packed images of splits for testing only: {first_names(packs)}"
     raise InputError(what, path=folder, advice="give those for training, or rename them")
+
+
+def _for_validation(packs: list[str]) -> list[str]:
+    """The files of the split for validation, or else for testing, or all without one."""
+    splits = {name: _split_of(name) for name in packs}
+    for kind in (VALIDATION, TESTING):
+        if chosen := [name for name, split in splits.items() if split in kind]:
+            return chosen
+    return packs
 
 
 def _begins_with_split(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -10,7 +11,12 @@ from PIL import Image
 from soupctl.diffusion.base import Conditioning
 from soupctl.errors import InputError, MismatchError
 from soupctl.training.dataset import scan_dataset
-from soupctl.training.labels import number_classes
+from soupctl.training.labels import (
+    ClassNumbers,
+    names_of_classes,
+    number_classes,
+    require_one_numbering,
+)
 
 
 def image(path, size=(8, 8), mode="RGB", colour=None):
@@ -237,3 +243,38 @@ def test_some_of_the_classes_by_name_need_the_names_of_all(tmp_path):
 def test_a_class_unknown_to_the_base_is_refused(tmp_path, label, names):
     with pytest.raises(MismatchError, match=f"has the class '{label[:9]}"):
         number_classes([label], names, 11, with_null=True, path=tmp_path)
+
+
+def test_two_names_of_one_class_are_refused(tmp_path):
+    with pytest.raises(MismatchError) as refusal:
+        number_classes(["01", "1", "2"], (), 4, with_null=False, path=tmp_path)
+
+    told = f"{tmp_path}: has the classes '01' and '1', which are one number (rename one of them)"
+    assert refusal.value.message() == told
+
+
+def test_classes_have_the_numbers_that_the_base_gives_to_their_names(tmp_path):
+    names = {"0": "tench, Tinca tinca", "1": "crane", "2": "crane", "3": "bee"}
+    base = names_of_classes({"id2label": names})
+
+    found = number_classes(["bee", "tench"], (), 4, with_null=False, path=tmp_path, of_base=base)
+    assert found.numbers == {"bee": 3, "tench": 0}
+    with pytest.raises(MismatchError, match="has the class 'crane', which is not one"):
+        number_classes(["bee", "crane"], (), 4, with_null=False, path=tmp_path, of_base=base)
+    others = number_classes(["a", "b"], (), 2, with_null=False, path=tmp_path, of_base=base)
+    assert others.numbers == {"a": 0, "b": 1}
+
+
+def test_data_shards_that_number_their_classes_differently_are_refused():
+    def numbered(*names: str) -> ClassNumbers:
+        return ClassNumbers({name: number for number, name in enumerate(names)}, None)
+
+    advice = "(name all classes of the base in order with classes = [...] in --config)"
+    for second, told in (
+        (("ant", "cat"), "b: has the class 'ant' as number 0, which is 'cat' in a"),
+        (("dog", "cat"), "b: has the class 'dog' as number 0, and a as 1"),
+    ):
+        with pytest.raises(MismatchError) as refusal:
+            require_one_numbering({Path("a"): numbered("cat", "dog"), Path("b"): numbered(*second)})
+        assert refusal.value.message() == f"{told} {advice}"
+    require_one_numbering({Path("a"): numbered("cat", "dog"), Path("b"): numbered("cat")})

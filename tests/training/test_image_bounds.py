@@ -27,11 +27,15 @@ PLANES = {0: 1, 2: 3, 6: 4}
 
 
 def png(width: int, height: int, depth: int = 8, color: int = 2, rows: int | None = None) -> bytes:
-    """A black image, a thousand times smaller than its pixels; `rows` of it are there."""
+    """A black image with a white top, a thousand times smaller than its pixels.
+
+    `rows` of it are there.
+    """
     pixel = PLANES[color] * depth // 8
     packer = zlib.compressobj(9)
     there = range(height if rows is None else rows)
-    packed = [packer.compress(bytes(1 + width * pixel)) for _ in there]
+    values = [b"\0" if row else b"\xff" for row in there]
+    packed = [packer.compress(b"\0" + value * (width * pixel)) for value in values]
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", b"".join(packed) + packer.flush()), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+from zlib import compress, crc32
+
 import numpy as np
 import pytest
 from data_folders import NONE, dataset, refusal
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 decode = pytest.importorskip("soupctl.images.decode")
 
@@ -69,3 +73,42 @@ def test_wide_gray_whose_largest_value_is_black_is_a_bad_image(tmp_path):
     Image.fromarray(WIDE["16 bits"]).save(tmp_path / "a.tif", tiffinfo={262: 0})
 
     assert "1 image unreadable: a.tif" in refusal(tmp_path, NONE)
+
+
+def wide_png(most: int, colour: int = 2) -> bytes:
+    """A PNG file of 8 x 8 pixels with 16 bits for each colour, from black to `most`."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", crc32(name + data))
+
+    planes = {2: 3, 6: 4}[colour]
+    rows = b"".join(
+        b"\0" + (struct.pack(">H", most * row // 7) * 3 + b"\xff\xff" * (planes - 3)) * 8
+        for row in range(8)
+    )
+    head = struct.pack(">IIBBBBB", 8, 8, 16, colour, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize("colour", [2, 6])
+@pytest.mark.parametrize("most", [255, 4095])
+def test_a_colour_image_of_fewer_bits_than_it_has_room_for_is_a_bad_image(tmp_path, most, colour):
+    (tmp_path / "a.png").write_bytes(wide_png(most, colour))
+
+    assert "a.png (has 16 bits for each colour, and is nearly black)" in refusal(tmp_path, NONE)
+
+
+@pytest.mark.parametrize("colour", [2, 6])
+def test_a_colour_image_of_16_bits_is_read(tmp_path, colour):
+    (tmp_path / "a.png").write_bytes(wide_png(65_535, colour))
+
+    assert 1 == len(dataset.scan_dataset(tmp_path, NONE).samples)
+
+
+def test_a_long_compressed_text_in_an_image_does_not_matter(tmp_path):
+    texts = PngInfo()
+    texts.add_text("workflow", "x" * (1 << 21), zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=texts)
+
+    assert 1 == len(dataset.scan_dataset(tmp_path, NONE).samples)

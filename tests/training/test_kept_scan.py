@@ -100,7 +100,7 @@ def test_captions_are_read_anew_and_bad_images_are_reported_anew(folder, decoded
         lambda data: b"",
         lambda data: data[:-9],
         lambda data: b"{}\n" + data,
-        lambda data: data.replace(b'"format": 2', b'"format": 1'),
+        lambda data: data.replace(b'"format": 3', b'"format": 1'),
         lambda data: data.replace(b"blake3", b"\xff"),
         lambda data: data[: data.index(b"\n")] + b'\n["a.bmp", "blake3:0"]\n',
         lambda data: data[: data.index(b"\n")] + b'\n["a.bmp", 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]\n',

@@ -166,7 +166,8 @@ def test_packed_files_beside_images_are_left_out_and_named(data):
     found = scan_dataset(data, NONE)
 
     assert ["preview.png"] == [each.name for each in found.samples]
-    assert "1 packed file left out, because the folder has images: part.parquet" in found.notices
+    said = "1 packed file left out, because the folder has images: part.parquet"
+    assert f"{said} (to use them, move the images elsewhere)" in found.notices
 
 
 def test_a_folder_of_datasets_is_read_without_what_that_cached(data):
@@ -298,12 +299,12 @@ def test_headers_that_claim_gigabytes_are_not_read(data, kind):
 
 
 def test_files_of_one_name_are_no_larger_than_an_image(data, monkeypatch):
-    tarred(data / "x.tar", {"a.png": encoded(1), "a.bin": bytes(9000), "a.jpg": bytes(900)})
+    tarred(data / "x.tar", {"a.png": encoded(1), "a.bin": bytes(9000), "a.txt": b"x" * 900})
     assert len(scan_dataset(data, NONE, skip_bad=True).samples) == 1
 
     monkeypatch.setattr("soupctl.training.packed.LARGEST_FILE", 900)
     os.utime(data / "x.tar", (1, 1))
-    assert "of more than 900 bytes: a.jpg" in refusal(data, NONE)
+    assert "of more than 900 bytes: a.txt" in refusal(data, NONE)
 
 
 def test_a_file_made_to_fill_the_disk_is_refused(data, scans, monkeypatch):
@@ -392,3 +393,79 @@ def test_a_run_on_packed_images_resumes_and_is_named_by_its_folder(data, tmp_pat
     record = json.loads((tmp_path / "run/soupctl.json").read_text())
     assert [spy.steps, record["finished"]] == [[1, 2], True]
     assert record["data"]["path"] == str(data)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (("train-0", "validation-0", "test-0"), "validation-0"),
+        (("train-0", "test-0"), "test-0"),
+        (("val-0",), "val-0"),
+        (("train-0",), "train-0"),
+    ],
+)
+def test_the_validation_loss_is_that_of_the_split_for_validation(data, names, chosen):
+    for red, name in enumerate(names):
+        tarred(data / f"{name}.tar", {f"{name}.png": encoded(red), f"{name}.txt": b"a cat"})
+
+    found = scan_dataset(data, TEXT, option="--validate")
+
+    assert [f"{chosen}.png"] == [each.name for each in found.samples]
+    left_out = ", ".join(f"{name}.tar" for name in sorted(names) if name != chosen)
+    said = f"only the split for validation is used, without {left_out}"
+    assert (said in found.notices) is (len(names) > 1)
+
+
+def test_one_of_several_columns_of_images_is_not_chosen_silently(data):
+    rows = table().rename_columns(["target", "text"])
+    pq.write_table(rows.append_column("input", rows["target"]), data / "a.parquet")
+
+    assert refusal(data) == (
+        f"{data}/a.parquet: has several columns with the bytes of images: target, input"
+        " (rename the column of the images to train on to image)"
+    )
+
+
+IMAGE = encoded(1)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            ["0.png", "1.png", "0.txt", "1.txt"],
+            (
+                "has files of one name in several places, which do not belong together: 0.txt"
+                " (pack it with tar --sort=name)"
+            ),
+        ),
+        (
+            ["0.jpg", "0.png", "0.txt"],
+            (
+                "has several images of one name: 0.jpg, 0.png"
+                " (unpack it, and leave only one of them)"
+            ),
+        ),
+        (
+            ["a.png", "photo.v2.png"],
+            (
+                "has no image photo.png, but photo.v2.png (a name ends at its first dot in a"
+                " webdataset; unpack it to use such images)"
+            ),
+        ),
+        (
+            ["a.png", "metadata.jsonl"],
+            "has a table, which is not read inside a tar file: metadata.jsonl (unpack it)",
+        ),
+    ],
+)
+def test_nothing_of_a_tar_file_is_left_out_or_mixed_up_silently(data, files, told):
+    tarred(data / "a.tar", dict.fromkeys(files, IMAGE))
+
+    assert refusal(data, NONE) == f"{data}/a.tar: {told}"
+
+
+def test_other_pictures_beside_the_image_of_a_sample_are_not_read(data):
+    tarred(data / "a.tar", {"0.jpg": IMAGE, "0.depth.png": b"x", "0.txt": b"a cat"})
+
+    assert told(scan_dataset(data, TEXT)) == [("0.jpg", ("a cat",), None)]

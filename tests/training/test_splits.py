@@ -159,3 +159,40 @@ def test_a_table_may_name_images_of_a_part_of_a_set(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "test/a.png", "label": "cat"}')
 
     assert dataset.scan_dataset(tmp_path, LABEL).samples[0].label == "cat"
+
+
+@pytest.mark.parametrize(
+    ("training", "testing"),
+    [
+        ("train-images", "t10k-images"),
+        ("trainset", "testset"),
+        ("training_set", "test_set"),
+        ("trainimgs", "valimgs"),
+        ("train_data", "holdout_data"),
+    ],
+)
+def test_splits_are_known_by_the_names_that_data_sets_have(tmp_path, training, testing):
+    images(tmp_path, f"{training}/a.png", f"{testing}/b.png")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert (found.split, found.notices) == (training, (f"without the split {testing!r}",))
+
+
+@pytest.mark.parametrize(
+    ("subject", "others"),
+    [("instance", "class"), ("instance_images", "class_images"), ("sks", "reg_images")],
+)
+def test_images_of_the_class_of_a_subject_are_not_trained_on_as_it(tmp_path, subject, others):
+    images(tmp_path, f"{subject}/a.png", f"{others}/b.png")
+
+    assert refusal(tmp_path, NONE) == (
+        f"{tmp_path}: has regularization images in {others}"
+        f" (--data {tmp_path}/{subject} --regularization {tmp_path}/{others})"
+    )
+
+
+def test_folders_of_numbered_classes_are_no_regularization_images(tmp_path):
+    images(tmp_path, "class 1/a.png", "class 2/b.png", "regular/c.png")
+
+    assert 3 == len(dataset.scan_dataset(tmp_path, LABEL).samples)
