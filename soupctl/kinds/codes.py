@@ -35,7 +35,7 @@ CODES = frozenset({"weight", "qweight"})
 """Last parts of the names of matrices, whose integers are codes."""
 BLOCK = (128, 128)
 """Rows and columns of a block if no config gives them (DeepSeek-V3)."""
-OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax")
+OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax|amax")
 """Parts of the names of tensors that say how the codes beside them are read."""
 DEQUANTISED = frozenset(
     {"float8_e4m3fn", "float8_e5m2", "float8_e4m3fn_rowwise", "float8_e4m3fn_blockwise"}
@@ -235,14 +235,28 @@ def _is_orphan(parent: str, last: str, tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _strange_companions(tensors: Mapping[str, Tensor]) -> frozenset[str]:
-    """The layers with an unknown tensor beside their weight that seems to say how to read it."""
+    """The layers with an unknown tensor beside their weight that seems to say how to read it.
+
+    It may be deeper: in a module of its own, or named after the weight, as in `weight.scale`.
+    """
     return frozenset(
-        parent
-        for parent, _, last in (name.rpartition(".") for name in tensors)
-        if last not in KNOWN
-        and OF_CODES.search(last)
-        and _may_scale(tensors[f"{parent}.{last}" if parent else last])
+        layer
+        for name, tensor in tensors.items()
+        if OF_CODES.search(name) and _may_scale(tensor)
+        for layer in _layers_above(name, tensors)
     )
+
+
+def _layers_above(name: str, tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """The layers whose weight an unknown tensor may scale, by its name."""
+    parent, _, last = name.rpartition(".")
+    if last not in KNOWN and OF_CODES.search(last):
+        yield parent
+    while parent:
+        parent = parent.rpartition(".")[0]
+        weight = tensors.get(f"{parent}.weight")
+        if weight is not None and weight.dtype in FP8 and OF_CODES.search(name, len(parent)):
+            yield parent
 
 
 def _may_scale(tensor: Tensor) -> bool:
@@ -253,7 +267,8 @@ def _may_scale(tensor: Tensor) -> bool:
 KNOWN = frozenset(
     end.lstrip(".")
     for scheme in SCHEMES
-    if scheme.is_scaled
+    # those that extend the code's whole name are no last parts
+    if scheme.is_scaled and scheme.code
     for end in (*scheme.required, *scheme.more)
 )
 """Last parts of the names of companions that codes are read with."""

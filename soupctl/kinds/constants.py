@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ..format.header import Tensor
 from ..frozen import frozen
+from ..pattern import pattern
 from .kind import Role, TensorKind
 
 
@@ -34,6 +35,15 @@ def _is_own_schedule(tensor: Tensor) -> bool:
     """Whether a tensor named `betas` or `sigmas` is a noise schedule, by its module's name."""
     owner = tensor.name.rpartition(".")[0]
     return len(tensor.shape) == 1 and owner in SCHEDULERS
+
+
+def _is_of(owner: str) -> Callable[[Tensor], bool]:
+    """Whether a tensor is a vector or matrix of a module whose name holds one of these words."""
+    words = pattern(owner)
+    return lambda tensor: (
+        len(tensor.shape) <= 2
+        and bool(words.search(tensor.name.rpartition(".")[0].rpartition(".")[2]))
+    )
 
 
 def _is_top(tensor: Tensor) -> bool:
@@ -99,6 +109,23 @@ TABLE = (
         ),
         "transformers, rotary embeddings before 4.32; GPT-NeoX",
         is_derived=True,
+    ),
+    ConstantRow(
+        "inverse frequencies",
+        ("freqs",),
+        "Meta Llama, original names; lucidrains rotary-embedding-torch",
+        fits=_is_of("rope|rotary"),
+    ),
+    ConstantRow(
+        "random frequencies",
+        ("freqs", "phases"),
+        "EDM and EDM2, networks.py: FourierEmbedding, MPFourier",
+        fits=_is_of("fourier|noise"),
+    ),
+    ConstantRow(
+        "random frequencies",
+        ("positional_encoding_gaussian_matrix",),
+        "Segment Anything, prompt_encoder.py",
     ),
     ConstantRow(
         "mask",

@@ -235,7 +235,11 @@ def test_settings_that_change_no_value_let_a_layer_be_read():
 
 @pytest.mark.parametrize(
     "strange",
-    ["weight_scale_2", "pre_quant_scale", "smooth_factor", "weight_zero_point_2", "scales"],
+    [
+        *("weight_scale_2", "pre_quant_scale", "smooth_factor", "weight_zero_point_2", "scales"),
+        *("weight.scale", "weight.scale_inv", "_scale", "amax", "weight_quantizer._amax"),
+        *("weight_quantizer._scale", "weight.dequant.scale"),
+    ],
 )
 @pytest.mark.parametrize("scale", ["weight_scale", "input_scale"])
 def test_codes_with_an_unknown_companion_are_not_read(strange, scale):
@@ -248,6 +252,17 @@ def test_codes_with_an_unknown_companion_are_not_read(strange, scale):
     found = classify(tensors(layout))[P + "weight"]
 
     assert (Role.CODE, None) == (found.role, found.scale)
+
+
+def test_codes_of_another_layer_do_not_count_as_scaled():
+    layout = {
+        "blocks.0.weight": (E4M3, (64, 64)),
+        "blocks.0.scale_up.weight": (E4M3, (64, 64)),
+        "blocks.1.weight": (BF16, (64, 64)),
+        "blocks.1.norm.scale": (F32, (64,)),
+    }
+
+    assert {} == classify(tensors(layout))
 
 
 def test_codes_with_two_scales_are_not_read():
