@@ -18,10 +18,9 @@ from ..pattern import pattern
 LARGEST = 2**62
 """Largest scaled weight and largest total: what the integer arithmetic of the engines holds."""
 
-DECIMAL = r"(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})"
-# large positive exponents are not accepted: no sum holds such weights
+DECIMAL = r"(?:\d{1,60}(?:\.\d{0,60})?|\.\d{1,60})"
 PATTERN = pattern(
-    rf"(?P<number>[+-]?(?:{DECIMAL}(?:[eE]-\d{{1,2}})?|\d{{1,30}}/\d{{1,30}}))"
+    rf"(?P<number>[+-]?(?:{DECIMAL}(?:[eE][+-]?\d{{1,2}})?|\d{{1,60}}/\d{{1,60}}))"
     rf"|(?P<percent>[+-]?{DECIMAL})%"
 )
 # room for the sum of many weights

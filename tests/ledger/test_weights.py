@@ -38,12 +38,15 @@ rationals = st.builds(Fraction, wholes, st.integers(1, 50))
         ("-2/4", Fraction(-1, 2)),
         ("007", Fraction(7)),
         ("0.1", Fraction(1, 10)),
-        ("9" * 30, Fraction(10**30 - 1)),
+        ("9" * 60, Fraction(10**60 - 1)),
+        ("0." + "1" * 40, Fraction(int("1" * 40), 10**40)),
         ("70%", Fraction(7, 10)),
         ("+12.5%", Fraction(1, 8)),
         ("-.5%", Fraction(-1, 200)),
         ("1e-3", Fraction(1, 1000)),
         ("2.5E-1", Fraction(1, 4)),
+        ("1e9", Fraction(10**9)),
+        ("2.5E+3", Fraction(2500)),
         ("1e-60", Fraction(1, 10**60)),
         ("10e-61", Fraction(1, 10**60)),
     ],
@@ -60,8 +63,7 @@ def test_a_weight_is_the_rational_that_its_text_says(text, value):
         "+",
         ".",
         "-.",
-        "1e9",
-        "1E+3",
+        "1e400",
         "1e-",
         "e-3",
         "1e-3%",
@@ -90,9 +92,9 @@ def test_a_weight_is_the_rational_that_its_text_says(text, value):
         "\u00bd",
         "\uff11",
         "1\u2044 2",
-        "9" * 31,
-        "0." + "1" * 31,
-        "1/" + "9" * 31,
+        "9" * 61,
+        "0." + "1" * 61,
+        "1/" + "9" * 61,
         "9" * 1_000_000,
     ],
 )
@@ -101,7 +103,7 @@ def test_a_malformed_weight_is_refused_with_an_example(text):
         parse_weight(text)
 
 
-@pytest.mark.parametrize("text", ["1e-61", "1e-99", f"0.{'1' * 30}e-31"])
+@pytest.mark.parametrize("text", ["1e-61", "1e99", f"0.{'1' * 30}e-31"])
 def test_a_weight_of_too_many_digits_is_refused(text):
     with pytest.raises(UsageError, match="has more than 60 digits"):
         parse_weight(text)
