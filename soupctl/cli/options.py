@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..choices import OnInt
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from . import completion
@@ -202,6 +202,9 @@ def read_inputs(
     if files_from == "-" and "-" in inputs:
         raise UsageError("standard input cannot be both a list of files and an ingredient")
     listed = [] if files_from is None else read_list(named(files_from), b"\0" if null else b"\n")
+    if any("\0" in each for each in listed):
+        what = "holds null characters, which no file name has"
+        raise InputError(what, path=files_from, advice="-0 reads names that end with them")
     texts = [*inputs, *(map(on_hub, listed) if hub else listed)]
     split = [split_weight(text) for text in texts]
     if weights is None:

@@ -61,7 +61,9 @@ def donors_named(
 
 
 def _place(path: str | Path) -> str:
-    return STREAM if path == STREAM else os.path.realpath(path)
+    # a name that no file can have is refused where it is opened
+    is_name = path != STREAM and "\0" not in str(path)
+    return os.path.realpath(path) if is_name else str(path)
 
 
 def donors_of(component: ComponentInputs) -> list[Checkpoint]:

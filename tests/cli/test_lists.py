@@ -55,6 +55,19 @@ def test_a_list_of_digests_may_hold_any_name(process, soupctl, odd_names, encodi
     assert [os.path.normpath(name) for name in odd_names] == found
 
 
+def test_a_list_whose_names_end_with_nul_names_the_option_that_reads_it(soupctl, ingredients):
+    Path("list").write_bytes(b"a.st\0b.st\0")
+    refused = soupctl("avg", "--files-from", "list", "-o", "out.st")
+    made = soupctl("avg", "--files-from", "list", "-0", "-o", "out.st")
+
+    message = "soupctl: list: holds null characters, which no file name has"
+    assert (3, f"{message} (-0 reads names that end with them)\n") == (
+        refused.code,
+        refused.err.decode(),
+    )
+    assert (0, b"") == (made.code, made.err)
+
+
 def test_names_are_escaped_as_in_the_lists_of_gnu(soupctl, ingredients):
     names = ["new\nline", "back\\slash", "return\r", "plain"]
     for name in names:
