@@ -23,7 +23,7 @@ from ..frozen import frozen
 from ..kinds.facts import TensorFacts
 from .modules import AdapterModule, Family, modules_of
 from .other_names import Target
-from .scales import read_configs, scale_of
+from .scales import METADATA, read_configs, scale_of
 from .targets import TargetIndex
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ class Adapter:
     def denominator(self) -> int:
         """The common denominator of the scales of all its updates."""
         return lcm(*(each.scale.denominator for each in self.modules))
+
+    @property
+    def says_no_scale(self) -> bool:
+        """Whether nothing in the file or a config says the scale of any of its factors."""
+        factors = [each for each in self.modules if each.module.rank is not None]
+        is_silent = all(each.module.alpha is None and each.scale == 1 for each in factors)
+        return bool(factors) and is_silent and METADATA not in self.checkpoint.metadata
 
     def _scaled(
         self,

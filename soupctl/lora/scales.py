@@ -107,6 +107,7 @@ def _config(fields: Mapping[str, Any], path: str) -> AdapterConfig:
 REFUSED = {
     "use_dora": "magnitudes of its own (DoRA)",
     "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
+    "layer_replication": "layers of its base repeated (layer_replication)",
     "alora_invocation_tokens": "an invocation of its own (aLoRA)",
 }
 """Fields of a config that make an update non-linear, and their meaning."""

@@ -101,6 +101,11 @@ class AdapterReader:
         return tuple(name for name in names if name not in self.placed)
 
     @property
+    def says_no_scale(self) -> bool:
+        """Whether nothing says the scale of any of its factors, which then is 1."""
+        return self._adapter.says_no_scale
+
+    @property
     def digest(self) -> str | None:
         """Its content digest, if known."""
         return self.checkpoint.digest

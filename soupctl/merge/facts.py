@@ -41,6 +41,15 @@ def adapter_config(checkpoint: Checkpoint) -> bytes | None:
     return _config_beside(checkpoint, ADAPTER)
 
 
+def has_unread_config(checkpoint: Checkpoint) -> bool:
+    """Whether the `adapter_config.json` beside a local file is that of a file of another name."""
+    component = checkpoint.component
+    if _folder(checkpoint) is not None or not component.files:
+        return False
+    folder = component.files[0].parent
+    return type(folder) is type(Path()) and (folder / ADAPTER).is_file()
+
+
 def _config_beside(checkpoint: Checkpoint, name: str) -> bytes | None:
     folder = _folder(checkpoint)
     return None if folder is None else _text(folder / name)

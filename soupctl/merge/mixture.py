@@ -31,7 +31,7 @@ from .applied_sources import gives_fine, with_deltas
 from .applied_sum import SumRequest, with_sum
 from .delta.reader import DeltaReader
 from .destination import ComponentFiles, destination_for
-from .facts import facts_of_source
+from .facts import facts_of_source, has_unread_config
 from .given_deltas import Bases
 from .identical import require_identical
 from .ingredients import ComponentInputs, Inputs
@@ -155,7 +155,8 @@ def _job(
     )
     added = (False,) * count + (True,) * len(planned.deltas)
     # of a pipeline, other components have them
-    notes = tuple(_left_out(planned.deltas)) if wholes is None else ()
+    left_out = _left_out(planned.deltas) if wholes is None else ()
+    notes = (*left_out, *_without_scale(planned.deltas))
     sources = alignment.sources
     return ComponentJob(
         component,
@@ -204,6 +205,17 @@ def _left_out(deltas: Sequence[Delta]) -> Iterator[str]:
     for each in deltas:
         if isinstance(each, AdapterReader) and each.left_out:
             yield f"{each.label}: left out, since other models have them: {listed(each.left_out)}"
+
+
+def _without_scale(deltas: Sequence[Delta]) -> Iterator[str]:
+    """Remarks on adapters whose scale may be in a config that is not read."""
+    for each in deltas:
+        is_silent = isinstance(each, AdapterReader) and each.says_no_scale
+        if is_silent and has_unread_config(each.checkpoint):
+            yield (
+                f"{each.label}: has no alphas, so its scale is 1; the adapter_config.json beside it"
+                " is read only for adapter_model.safetensors"
+            )
 
 
 def _recipe(mixture: ModelsWithDeltas, deltas: Sequence[ScaledDelta]) -> Recipe:

@@ -239,6 +239,34 @@ def test_the_config_of_peft_beside_an_adapter_gives_its_scale():
     assert contents(Path("out.st")) == contents(Path("peft.st")) == contents(Path("folder.st"))
 
 
+def test_a_config_of_peft_beside_a_file_of_another_name_is_not_read_and_that_is_said():
+    save_pair()
+    Path("adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 8}))
+    lora = {name: array for name, array in arrays("l.st").items() if "alpha" not in name}
+    save(Path("style.st"), **lora)
+
+    notes = {}
+    for name in ("style.st", "l.st"):
+        with verbs.open_application(verbs.Application("b.st", [name], "x.st")) as job:
+            notes[name] = job.notes
+
+    (note,) = notes["style.st"]
+    assert note.startswith("style.st: has no alphas, so its scale is 1; the adapter_config.json")
+    assert notes["l.st"] == ()
+
+
+@pytest.mark.parametrize("more", [{"use_dora": True}, {"layer_replication": [[0, 2], [1, 3]]}])
+def test_a_config_of_peft_whose_updates_are_others_is_refused(more):
+    save_pair()
+    Path("peft").mkdir()
+    Path("l.st").rename("peft/adapter_model.safetensors")
+    config = {"peft_type": "LORA", "lora_alpha": 1, "r": 2, **more}
+    Path("peft/adapter_config.json").write_text(json.dumps(config))
+
+    with pytest.raises(InputError, match="is not linear here"):
+        apply("b.st", "peft")
+
+
 def test_a_config_of_peft_that_says_other_scales_now_proves_and_changes_nothing():
     save_pair()
     lora = {name: array for name, array in arrays("l.st").items() if "alpha" not in name}
