@@ -46,7 +46,7 @@ from soupctl.banks.blocks import describe_base
 from soupctl.banks.config import BankConfig
 from soupctl.banks.files import load_bank, save_bank
 from soupctl.cli.app import commands
-from soupctl.cli.report import ErrorStyle
+from soupctl.cli.error_report import ErrorStyle
 
 FLAT = 0.005
 """A loss is flat if it got less by a smaller share than this in the last chunks."""

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from soupctl.cli.app import commands
-from soupctl.cli.report import ErrorStyle
+from soupctl.cli.error_report import ErrorStyle
 from soupctl.errors import SoupError
 
 

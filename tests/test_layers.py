@@ -405,7 +405,7 @@ def test_inspect_loads_no_engine(tmp_path: Path) -> None:
     loaded = loaded_by("-m", "soupctl", "inspect", str(file))
 
     # which the module of the command imports
-    assert "soupctl.cli.history" in loaded
+    assert "soupctl.cli.ledger_lines" in loaded
     assert {"numba", "torch"}.isdisjoint(loaded)
     # which those of other commands import
     assert {"soupctl.cli.merge_output", "soupctl.training.options"}.isdisjoint(loaded)

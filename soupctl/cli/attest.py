@@ -12,7 +12,6 @@ from ..choices import Level
 from ..errors import UsageError
 from . import options
 from .console import counted, is_terminal, say
-from .history import LocalSoup, Moved, Search
 from .option_groups import with_option_groups
 from .progress import read_bar
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 @with_option_groups
 def attest(
-    soup: LocalSoup,
-    ingredients: Moved = None,
+    soup: options.LocalSoup,
+    ingredients: options.Moved = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Output file, such as proof.json.", metavar="OUTPUT"),
@@ -39,7 +38,7 @@ def attest(
         str | None,
         typer.Option(help="The certificate of a PEM key, and its chain.", metavar="FILE"),
     ] = None,
-    search: Search = None,
+    search: options.Search = None,
     force: options.Force = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -169,7 +169,7 @@ def average(
     if asked.sweep is None:
         make_on(asked.ray, verbs.open_job, request, output, merge)
         return
-    from .leave_one_out import sweep as make_sweep
+    from .several_soups import sweep as make_sweep
 
     make_sweep(verbs.Sweep(request, verbs.parse_range(asked.sweep)), merge)
 

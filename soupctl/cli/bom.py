@@ -10,12 +10,11 @@ import typer
 from ..errors import UsageError
 from . import options
 from .console import is_terminal, say
-from .history import LocalSoup
 from .progress import read_bar
 
 
 def bom(
-    soup: LocalSoup,
+    soup: options.LocalSoup,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="Output file, such as bom.json.", metavar="OUTPUT"),

@@ -24,8 +24,8 @@ from .console import (
     shows_whole_digests,
     size_text,
 )
-from .history import config_lines, donor_lines, training_text
 from .hub_option import CHECKPOINTS
+from .ledger_lines import config_lines, donor_lines, training_text
 from .option_groups import with_option_groups
 from .tensor_table import tensor_lines
 

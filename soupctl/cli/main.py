@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from ..collector import collect_seldom
 from ..errors import Issue, LimitError, OutputError, SoupError, UsageError
 from ..pattern import pattern
-from .report import ErrorStyle, asks_for_json, report
+from .error_report import ErrorStyle, asks_for_json, report
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -15,8 +15,8 @@ from ..errors import InputError, UsageError
 from ..frozen import frozen
 from ..ledger.weights import parse_weight
 from . import completion
+from .error_report import ErrorStyle
 from .hub_option import CHECKPOINTS
-from .report import ErrorStyle
 
 if TYPE_CHECKING:
     from ..verbs import DType, ExecutionOptions, Ingredient
@@ -27,6 +27,20 @@ def _show_every_issue(context: typer.Context, asked: bool) -> bool:
     return asked
 
 
+Soup = Annotated[
+    str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP"), CHECKPOINTS
+]
+LocalSoup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
+"""For commands that need its files on this disk."""
+Moved = Annotated[
+    list[str] | None,
+    typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
+    CHECKPOINTS,
+]
+Search = Annotated[
+    list[str] | None,
+    typer.Option("--search", help="Also look for ingredients in this folder.", metavar="DIR"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[

@@ -9,14 +9,13 @@ import typer
 
 from . import options
 from .console import counted, is_terminal, put, put_json, put_lines, say, size_text
-from .history import LocalSoup
 
 if TYPE_CHECKING:
     from ..verbs import PlannedPush
 
 
 def push(
-    soup: LocalSoup,
+    soup: options.LocalSoup,
     target: Annotated[
         str,
         typer.Argument(help="hf://OWNER/NAME[@BRANCH][/FOLDER]; it exists.", metavar="TARGET"),

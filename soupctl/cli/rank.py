@@ -18,7 +18,6 @@ from .choosing import (
     show_plan,
 )
 from .console import counted, put_json, put_lines, say
-from .history import LocalSoup, Search
 from .merge_output import MergeOptions
 from .option_groups import with_option_groups
 from .picture import free_picture
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 
 @with_option_groups
 def rank(
-    soup: LocalSoup,
+    soup: options.LocalSoup,
     plot: Annotated[
         str | None, typer.Option(help="Draw the scores without each ingredient.", metavar="PNG")
     ] = None,
-    search: Search = None,
+    search: options.Search = None,
     component: options.Component = None,
     variant: options.Variant = None,
     *,

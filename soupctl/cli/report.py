@@ -1,63 +1,74 @@
-"""Errors on stderr: one line for a person, or one JSON object for a program, with the same issues.
-
-Rule 1: the object's `message` is that line, so both say the same; its `issues` are never cut off.
-"""
+"""`soupctl report`: one page about a soup, for a browser."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
-from ..errors import SHOWN, Issue, as_shown, issues_text
-from .console import printable
+import typer
 
-
-class ErrorStyle:
-    """How errors are shown; the options of a command set it while they are parsed."""
-
-    def __init__(self, *, json: bool = False) -> None:
-        self.every_issue = False
-        """Whether the line names every issue instead of the first few."""
-        self.json = json
-        """Whether a JSON object replaces the line."""
+from ..choices import Level
+from ..errors import UsageError
+from . import options
+from .console import is_terminal, say
+from .option_groups import with_option_groups
+from .progress import read_bar
 
 
-def asks_for_json(arguments: Sequence[str]) -> bool:
-    """Whether --json is among the options, which is known even if the rest is malformed."""
-    return "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+@with_option_groups
+def report(
+    soup: options.Soup,
+    ingredients: options.Moved = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", help="Output file, such as report.html.", metavar="OUTPUT"),
+    ] = None,
+    journal: Annotated[
+        list[str] | None,
+        typer.Option(help="Journal of scores that is not beside the soup.", metavar="FILE"),
+    ] = None,
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(help="Picture to show, such as a grid of samples.", metavar="IMAGE"),
+    ] = None,
+    level: Annotated[
+        Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
+    ] = None,
+    search: options.Search = None,
+    component: options.Component = None,
+    variant: options.Variant = None,
+    force: options.Force = False,
+    quiet: options.Quiet = False,
+    *,
+    work: options.WorkOptions,
+) -> None:
+    """Write a page about a soup: proof, ingredients, ledger and scores.
 
+    It is one HTML file that needs no network. It shows how far the soup is proven, what each
+    ingredient contributes, weights by block, the ledger as a tree, and the scores of `greedy`,
+    `search` and `rank` from the journals beside the soup.
 
-def report(issues: Sequence[Issue], code: int, style: ErrorStyle) -> int:
-    """Write an error to stderr; returns its exit code."""
-    message = issues_text(issues, None if style.every_issue else SHOWN)
-    if style.json:
-        text = json.dumps(_as_json(issues, code, message))
-    else:
-        text = f"soupctl: {printable(message)}"
-    with suppress(OSError):
-        # written at once, because other processes of a run write to the same stream
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
-    return code
+    Example: soupctl report soup.safetensors -o report.html --samples grid.png
+    """
+    if output is None:
+        raise UsageError("-o is required", advice="-o report.html")
+    if output in ("", "-"):
+        raise UsageError(f"-o {output!r} is not a file", advice="-o report.html")
+    from .. import verbs
 
-
-def _as_json(issues: Sequence[Issue], code: int, message: str) -> dict[str, Any]:
-    """The error as an object; its file, tensor and advice are those of the first issue."""
-    return {
-        "code": code,
-        "message": printable(message),
-        **_issue_json(issues[0]),
-        "issues": [_issue_json(issue) for issue in issues],
-    }
-
-
-def _issue_json(issue: Issue) -> dict[str, str | None]:
-    return {
-        "what": as_shown(issue.what),
-        "file": None if issue.path is None else as_shown(str(issue.path)),
-        "tensor": issue.tensor,
-        "advice": None if issue.advice is None else as_shown(issue.advice),
-    }
+    execution = work.execution()
+    asked = verbs.ReportRequest(
+        soup=options.named(soup),
+        ingredients=tuple(map(options.named, ingredients or ())),
+        search=tuple(map(Path, search or ())),
+        journals=tuple(Path(options.named(each)) for each in journal or ()),
+        samples=tuple(Path(options.named(each)) for each in samples or ()),
+        level=level,
+        component=component,
+        variant=variant,
+    )
+    with read_bar(quiet) as advance:
+        execution = replace(execution, progress=advance)
+        verbs.report(asked, Path(output), force=force, execution=execution)
+    say(f"{output}: written", quiet or not is_terminal())

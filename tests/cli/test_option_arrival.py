@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from soupctl import verbs
 from soupctl.choices import Level, Proof
 from soupctl.cli.app import commands
-from soupctl.cli.report import ErrorStyle
+from soupctl.cli.error_report import ErrorStyle
 from soupctl.errors import InputError
 from soupctl.proof.statement import Verification
 from soupctl.verbs import Attestation, CheckedAttestation, PlannedPush, Pushed, Workers
@@ -206,7 +206,7 @@ STUBS = {
     "soupctl.cli.bom.read_bar": nullcontext(),
     "soupctl.verbs.plan_push": PlannedPush("hf://me/soup", "me/soup", "main", "", "1", ()),
     "soupctl.verbs.push": Pushed("hf://me/soup@1", "1", ("soup.st",), 1),
-    "soupctl.cli.soup_report.read_bar": nullcontext(),
+    "soupctl.cli.report.read_bar": nullcontext(),
     "soupctl.verbs.check_attestation": CheckedAttestation("", Proof.OK, "", (), ATTESTED),
     "soupctl.cli.average.make_on": (),
     "soupctl.cli.parts.make_one_part": (),
@@ -235,9 +235,9 @@ STUBS = {
     "soupctl.cli.greedy.planned": (),
     "soupctl.cli.greedy.print_choice": (),
     "soupctl.cli.greedy.show_plan": (),
-    "soupctl.cli.revise.make_on": (),
-    "soupctl.cli.leave_one_out.leave_out_each": (),
-    "soupctl.cli.leave_one_out.sweep": (),
+    "soupctl.cli.change.make_on": (),
+    "soupctl.cli.several_soups.leave_out_each": (),
+    "soupctl.cli.several_soups.sweep": (),
     "soupctl.cli.diff.free_picture": "differences.png",
     "soupctl.cli.diff.plot_differences": (),
     "soupctl.cli.banks.banks_at": (),

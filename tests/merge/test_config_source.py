@@ -15,7 +15,7 @@ from revising import average, revise
 
 from soupctl import verbs
 from soupctl.cli.app import commands
-from soupctl.cli.report import ErrorStyle
+from soupctl.cli.error_report import ErrorStyle
 from soupctl.errors import LedgerError, MismatchError, UsageError
 from soupctl.ledger.ledger import Ledger
 from soupctl.merge.leave_one_out import LeaveOneOut

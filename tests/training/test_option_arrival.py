@@ -16,7 +16,7 @@ import pytest
 from soupctl.choices import Preset, Schedule
 from soupctl.cli import training_run
 from soupctl.cli.app import commands
-from soupctl.cli.report import ErrorStyle
+from soupctl.cli.error_report import ErrorStyle
 from soupctl.cli.training_options import ReportOptions
 from soupctl.errors import UsageError
 from soupctl.training.bank_options import PATCH_DMP, PRESETS

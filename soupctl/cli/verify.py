@@ -16,12 +16,11 @@ from ..frozen import frozen
 from . import options
 from .attestation_report import attestation_verdict
 from .console import put, put_json
-from .history import Moved, Search, Soup
 from .option_groups import with_option_groups
 from .progress import read_bar
-from .proof_folder import folder_json, put_folder, summary, worst
-from .proof_options import AttestationOptions, ShareOptions, require_together
-from .proof_report import PROOFS, proof_json, put_verdicts
+from .verify_folder import folder_json, put_folder, summary, worst
+from .verify_options import AttestationOptions, ShareOptions, require_together
+from .verify_report import PROOFS, proof_json, put_verdicts
 
 if TYPE_CHECKING:
     from ..verbs import CheckedAttestation, ExecutionOptions, Share, SoupFolder, Verified
@@ -40,9 +39,9 @@ class AskedProof:
 
 @with_option_groups
 def verify(
-    soup: Soup,
-    ingredients: Moved = None,
-    search: Search = None,
+    soup: options.Soup,
+    ingredients: options.Moved = None,
+    search: options.Search = None,
     level: Annotated[
         Level | None, typer.Option(help="Highest level to prove.  [default: as high as possible]")
     ] = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..choices import Level, Proof
 from .console import counted, put, put_lines
-from .proof_report import PROOFS, proof_json, put_verdicts
+from .verify_report import PROOFS, proof_json, put_verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,6 @@ from ..errors import UsageError
 from ..frozen import frozen
 from . import completion, options
 from .console import say
-from .history import Search, Soup
 from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, make_on, require_output
 from .option_groups import with_option_groups
@@ -38,7 +37,7 @@ Each = Annotated[
 class ReviseOptions:
     """Options of every command that changes a soup."""
 
-    search: Search = None
+    search: options.Search = None
     keep_sum: Annotated[
         bool | None,
         typer.Option(
@@ -103,7 +102,7 @@ class ReviseOptions:
 
 @with_option_groups
 def add(
-    soup: Soup,
+    soup: options.Soup,
     inputs: Annotated[
         list[str],
         typer.Argument(help="Checkpoints, each with an optional @WEIGHT.", metavar="NEW..."),
@@ -135,7 +134,7 @@ def add(
 
 @with_option_groups
 def subtract(
-    soup: Soup,
+    soup: options.Soup,
     removed: Annotated[
         list[str] | None,
         typer.Argument(
@@ -194,7 +193,7 @@ def _require_alone(removed: list[str] | None, revise: ReviseOptions) -> None:
 
 @with_option_groups
 def swap(
-    soup: Soup,
+    soup: options.Soup,
     old: Annotated[
         str,
         typer.Argument(
@@ -243,7 +242,7 @@ def _revise(revision: Revision, revise: ReviseOptions, merge: MergeOptions) -> N
 def _leave_out_each(soup: str, output: str, revise: ReviseOptions, merge: MergeOptions) -> None:
     """Make one soup for each ingredient, without it."""
     from .. import verbs
-    from .leave_one_out import leave_out_each
+    from .several_soups import leave_out_each
 
     family = verbs.LeaveOneOut(
         soup, output, revise.folders, bool(revise.approximate), revise.component, revise.variant

@@ -1,19 +1,17 @@
-"""`soupctl has` and `log`: the ingredients of a soup, and its history."""
+"""`soupctl log`: the history of a soup, and its ingredients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import completion, options
+from . import options
 from .console import (
     UNDIVIDED,
-    by_block,
     counted,
     digest_text,
     entry_json,
@@ -27,107 +25,21 @@ from .console import (
     shows_whole_digests,
     weight_json,
 )
-from .hub_option import CHECKPOINTS
+from .ledger_lines import config_lines, donor_lines, training_text
 from .option_groups import with_option_groups
-from .progress import read_bar
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
     from ..ledger.ledger import IngredientEntry, Ledger
-    from ..ledger.training_record import TrainingRecord
-    from ..verbs import Answer
 
 DEEPEST_INDENT = 40
 """Levels of nested soups that `log --tree` indents; deeper ones are shown at the last level."""
 
-Soup = Annotated[
-    str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP"), CHECKPOINTS
-]
-LocalSoup = Annotated[str, typer.Argument(help="A soup: a file or a folder.", metavar="SOUP")]
-"""For commands that need its files on this disk."""
-Moved = Annotated[
-    list[str] | None,
-    typer.Argument(help="Ingredients that have moved since the soup was made.", metavar="X..."),
-    CHECKPOINTS,
-]
-Search = Annotated[
-    list[str] | None,
-    typer.Option("--search", help="Also look for ingredients in this folder.", metavar="DIR"),
-]
-
-
-@with_option_groups
-def has(
-    soup: Soup,
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="A checkpoint, a data folder, an image, a digest or a name in the ledger.",
-            metavar="X",
-            autocompletion=completion.ingredients,
-        ),
-        CHECKPOINTS,
-    ],
-    search: Annotated[
-        list[str] | None,
-        typer.Option("--search", help="Also look for training runs in this folder.", metavar="DIR"),
-    ] = None,
-    component: options.Component = None,
-    *,
-    printing: options.PrintOptions,
-) -> None:
-    """Tell whether a soup holds an ingredient (exit code 0) or not (1).
-
-    For an ingredient of an ingredient, it also shows the soup in between. For a data folder or an
-    image, it tells which ingredients were trained on it. If neither yes nor no can be proven, the
-    exit code is 2.
-
-    Example: soupctl has soup.safetensors dogs.safetensors
-    """
-    from .. import verbs
-
-    with read_bar(printing.quiet):
-        answer = verbs.ask(
-            soup, what, component=component, search=[Path(folder) for folder in search or ()]
-        )
-    if printing.json:
-        put_json(_answer_json(soup, answer))
-    elif not printing.quiet:
-        put_lines(_answer_lines(soup, what, answer, verbose=printing.verbose))
-    raise typer.Exit(0 if answer.holds else 1)
-
-
-def _answer_lines(soup: str, what: str, answer: Answer, *, verbose: bool) -> Iterator[str]:
-    """A line for each ingredient or data shard that matches; one line if there is none."""
-    whole = shows_whole_digests(verbose)
-    for entry in answer.entries:
-        part = f"weight {entry.weight}{by_block(entry)}"
-        part = part if entry.weights else "tensors are taken from it"
-        yield f"{digest_text(entry.digest, whole=whole)}  {entry.name}  ({part})"
-        if verbose and entry.hint is not None:
-            yield f"  expected at {entry.hint}"
-    for each in answer.data:
-        data = f"{counted(each.samples, 'image')}, {digest_text(each.digest, whole=whole)}"
-        place = f", as {', '.join(each.images)}" if each.images else ""
-        yield f"  trained on {each.name} ({data}){place}"
-    if not answer.holds:
-        yield "; ".join([f"{what}: not in {soup}", *answer.notes])
-
-
-def _answer_json(soup: str, answer: Answer) -> dict[str, Any]:
-    return {
-        "soup": soup,
-        "holds": answer.holds,
-        "ingredients": list(map(entry_json, answer.entries)),
-        "data": [asdict(each) for each in answer.data],
-        "notes": list(answer.notes),
-    }
-
 
 @with_option_groups
 def log(
-    soup: Soup,
+    soup: options.Soup,
     tree: Annotated[
         bool,
         typer.Option("--tree", help="Also show the ingredients of ingredients that are soups."),
@@ -226,28 +138,6 @@ def _ingredient_lines(
 
 def _with_shares(ledger: Ledger) -> Iterator[tuple[IngredientEntry, Fraction | None]]:
     return zip(ledger.ingredients, ledger.known_shares, strict=True)
-
-
-def donor_lines(ledger: Ledger, *, whole: bool) -> Iterator[tuple[str, str]]:
-    """Label and text for each donor, with the globs of the tensors taken from it."""
-    for entry in ledger.donors:
-        taken = f"{ledger.taken_from(entry.digest)} from {entry.name}"
-        yield "taken", f"{taken}  ({digest_text(entry.digest, whole=whole)})"
-
-
-def config_lines(ledger: Ledger, *, whole: bool) -> Iterator[tuple[str, str]]:
-    """Label and text for the ingredient chosen by --config-from, if there is one."""
-    for entry in ledger.ingredients:
-        if entry.digest == ledger.config_from:
-            yield "configs", f"those of {entry.name}  ({digest_text(entry.digest, whole=whole)})"
-
-
-def training_text(training: TrainingRecord, *, whole: bool) -> str:
-    """The base and dataset of a trained checkpoint."""
-    images, steps = counted(training.samples, "image"), counted(training.steps, "step")
-    data = digest_text(training.data, whole=whole)
-    base = digest_text(training.base, whole=whole)
-    return f"{steps} on {training.data_name} ({images}, {data}) from {base}"
 
 
 def _log_json(path: str, ledger: Ledger) -> dict[str, Any]:
