@@ -42,9 +42,9 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "most", "rooms"),
     [
-        (("hash", "soup.st"), 71, "checkpoints ledger"),
-        (("has", "soup.st", "a.st"), 99, ASKING),
-        (("log", "soup.st"), 99, ASKING),
+        (("hash", "soup.st"), 72, "checkpoints ledger"),
+        (("has", "soup.st", "a.st"), 100, ASKING),
+        (("log", "soup.st"), 100, ASKING),
         (("inspect", "soup.st"), 118, f"{ASKING} banks"),
         (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 201, AVERAGING),
         (("avg", "a.st", "b.st", "-o", "new.st"), 201, AVERAGING),
