@@ -36,6 +36,8 @@ NUMPY = {
     DType.F64: "<f8",
     DType.C64: "<c8",
 }
+FAILURES = (Exception, SystemExit)
+"""What a scorer may raise; a script that ends itself must not end the command as well."""
 
 
 class FunctionScorer:
@@ -53,7 +55,7 @@ class FunctionScorer:
                 # standard output is for the result alone
                 with redirect_stdout(sys.stderr):
                     score = self._function(arrays)
-            except Exception as error:
+            except FAILURES as error:
                 what = f"the scorer raised {type(error).__name__}: {error}"
                 raise ScorerError(what, path=candidate.label) from error
             record(number, _number(score, candidate.label))
@@ -126,7 +128,7 @@ def _load_module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise UsageError("is not a module that is found", path=name) from None
         raise _failed(name, error) from error
-    except Exception as error:
+    except FAILURES as error:
         raise _failed(name, error) from error
 
 
@@ -139,11 +141,11 @@ def _load_file(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         raise _failed(str(path), error) from error
     return module
 
 
-def _failed(place: str, error: Exception) -> ScorerError:
+def _failed(place: str, error: BaseException) -> ScorerError:
     what = f"the scorer cannot be loaded: {type(error).__name__}: {error}"
     return ScorerError(what, path=place)

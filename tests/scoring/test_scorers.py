@@ -252,12 +252,20 @@ def test_a_function_that_is_not_there_is_refused(checkpoint, place, says):
         FunctionScorer(place)
 
 
-@pytest.mark.parametrize("text", ["import none_such", "1 / 0", "(", "raise SystemError('x')"])
+@pytest.mark.parametrize(
+    "text", ["import none_such", "1 / 0", "(", "raise SystemError('x')", "import sys; sys.exit(0)"]
+)
 def test_a_module_that_fails_is_a_failure_of_the_scorer(checkpoint, text):
     Path("bad.py").write_text(text)
 
     with pytest.raises(ScorerError, match=r"bad\.py: the scorer cannot be loaded"):
         FunctionScorer("bad.py:f")
+
+
+@pytest.mark.parametrize("code", [0, 3, None, "done"])
+def test_a_function_that_exits_is_a_failure_of_the_scorer(checkpoint, code):
+    with pytest.raises(ScorerError, match="the scorer raised SystemExit"):
+        function_scored(lambda arrays: sys.exit(code))
 
 
 @pytest.mark.parametrize(
