@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from processes import PATIENCE
+
 import soupctl.merge.parts.make
 from soupctl.errors import MismatchError
 from soupctl.verbs import Request, open_job
@@ -83,11 +85,11 @@ def talk(text: str) -> tuple[str, int]:
 
 
 def fail_beside(path: Path) -> float:
-    """Run for minutes for the name `wait`; for another one, fail once another call runs."""
+    """Run for an hour for the name `wait`; for another one, fail once another call runs."""
     if path.name == "wait":
         (path.parent / f"runs.{os.getpid()}").touch()
-        time.sleep(300)
-    end = time.monotonic() + 60
+        time.sleep(3600)
+    end = time.monotonic() + PATIENCE
     while not [*path.parent.glob("runs.*")] and time.monotonic() < end:
         time.sleep(0.01)
     return fail(path.name)

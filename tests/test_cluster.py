@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from dying import DyingRequest, die, fail, fail_beside, open_dying, refuse, talk
 from making import save
-from processes import started
+from processes import PATIENCE, started
 from run_here import run_here
 
 from soupctl import verbs
@@ -45,7 +46,7 @@ def cluster() -> Iterator[str]:
     patched.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS.parent, TESTS))))
     ray = ray_library()
     # the path of a socket has at most 107 bytes
-    folder = f"/tmp/ray{os.getpid()}"
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
@@ -144,11 +145,11 @@ def test_a_failing_call_ends_the_others(workers, place):
     with pytest.raises(ZeroDivisionError):
         called(workers, fail_beside, place / "wait", place / "fail")
     (process,) = [int(each.suffix[1:]) for each in place.glob("runs.*")]
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while Path(f"/proc/{process}").exists() and time.monotonic() < end:
         time.sleep(0.05)
 
-    # it would run for minutes
+    # it would run for an hour
     assert not Path(f"/proc/{process}").exists()
 
 
@@ -225,11 +226,11 @@ def test_an_interrupted_command_ends_its_calls_and_leaves_nothing(cluster, place
     )
     command = (sys.executable, "-c", script, "avg", *NAMES, "-o", "soup.st", "--ray", cluster)
     with started(*command, stderr=subprocess.PIPE, env=with_tests()) as process:
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while not (runs := [*place.glob("runs.*")]) and time.monotonic() < end:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert 143 == process.wait(60)
+        assert 143 == process.wait(PATIENCE)
         assert b"" == process.stderr.read()
 
     assert sorted([*NAMES, runs[0].name]) == sorted(os.listdir())

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import limit
+import measure
 import pagecache
 import pytest
 from cases import CASES, INPUTS, OUT, SOUP, Measure, Target, Versus
@@ -55,16 +56,31 @@ def test_a_table_is_aligned() -> None:
     assert ["a          b", "---------  -", "long cell  1", "x"] == lines
 
 
-def test_a_footprint_is_anonymous_memory_and_open_files(tmp_path: Path) -> None:
+def test_a_footprint_is_anonymous_memory_and_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A mapped and touched file is not counted, what the process allocates is."""
-    path = tmp_path / "mapped"
+    path, holds, looked = (tmp_path / name for name in ("mapped", "holds", "looked"))
     path.write_bytes(bytes(MEGABYTES << 20))
+    count, held_before = measure._anonymous_kib, [False]
+
+    def counted(status: str) -> int:
+        # this look began after all was held
+        if held_before[0]:
+            looked.touch()
+        held_before[0] = holds.exists() and not looked.exists()
+        return count(status)
+
+    monkeypatch.setattr(measure, "_anonymous_kib", counted)
     begin = f"import mmap, os, time; file = open({str(path)!r}, 'rb'); "
     touch = "view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(view[::4096]); "
-    wait = "time.sleep(0.2)"
+    wait = f"open({str(holds)!r}, 'w').close()\nwhile not os.path.exists({str(looked)!r}): "
+    wait += "time.sleep(0.001)"
     allocate = f"held = b'x' * ({MEGABYTES} << 20); "
     more_files = "files = [os.dup(0) for _ in range(20)]; "
     mapped = watched([sys.executable, "-c", begin + touch + wait])
+    for each in (holds, looked):
+        each.unlink()
     holding = watched([sys.executable, "-c", begin + touch + allocate + more_files + wait])
 
     assert mapped.anonymous_mib < MEGABYTES / 2

@@ -7,14 +7,13 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from object_store import PART, ObjectStore
-from processes import started
+from processes import PATIENCE, started
 from safetensors.numpy import save_file
 
 from soupctl import verbs
@@ -256,19 +255,20 @@ def test_large_objects_have_no_more_parts_than_are_allowed(
 def test_signals_leave_nothing(
     number: signal.Signals, store: ObjectStore, bucket: str, inputs: list[Path]
 ) -> None:
-    seen = threading.Event()
+    seen, signalled = threading.Event(), threading.Event()
 
     def notice(kind: str) -> None:
         if kind == "complete":
             seen.set()
-            time.sleep(0.5)
+            signalled.wait(PATIENCE)
 
     store.before = notice
     target = f"s3://{bucket}/soup.safetensors"
     with started(sys.executable, "-m", "soupctl", "avg", *inputs, "-o", target) as process:
-        assert seen.wait(60)
+        assert seen.wait(PATIENCE)
         process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        signalled.set()
+        assert process.wait(PATIENCE) == 128 + number
     assert not store.uploads(bucket)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from preloading import preloading
 from processes import Server, started
 from safetensors.numpy import save_file
 
@@ -148,13 +149,8 @@ def soupctl(server: Server, folder: Path, tmp_path: Path) -> Iterator[Commands]:
 @pytest.fixture(scope="session")
 def shim_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose file operations can be made to fail; tests/fault/shim.c says how."""
-    if sys.platform != "linux":
-        pytest.skip("the shim preloads into glibc")
-    shim = tmp_path_factory.mktemp("shim") / "shim.so"
-    source = HERE.parent / "fault" / "shim.c"
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
-    serving = Server.launch(HERE / "server.py", **ENVIRONMENT, LD_PRELOAD=str(shim))
+    shim = preloading(tmp_path_factory.mktemp("shim"))
+    serving = Server.launch(HERE / "server.py", **ENVIRONMENT, **shim)
     yield serving
     serving.close()
 

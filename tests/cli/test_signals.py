@@ -338,14 +338,16 @@ def test_an_input_that_is_cut_off_meanwhile_publishes_nothing(hold, holds):
     assert changed == holds()
 
 
-def test_a_command_that_is_stopped_for_a_while_goes_on(soupctl, large):
-    running = soupctl.start("avg", *large, "-o", "c.st")
-    running.send(signal.SIGSTOP)
+def test_a_command_that_is_stopped_for_a_while_goes_on(hold, soupctl):
+    held = hold("c.st")
+
+    held.running.send(signal.SIGSTOP)
     time.sleep(0.05)
     assert not Path("c.st").exists()
-    running.send(signal.SIGCONT)
+    held.running.send(signal.SIGCONT)
 
-    assert 0 == running.wait().code
+    assert 0 == held.release().code
+    assert 0 == soupctl("hash", "c.st").code
 
 
 def test_an_input_that_changes_while_the_command_is_stopped_is_noticed(hold, holds):

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
-
-SOURCE = Path(__file__).with_name("shim.c")
+from preloading import preloading
 
 
 @pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library to preload; shim.c says what it does."""
-    built = tmp_path_factory.mktemp("shim") / "shim.so"
-    compiler = os.environ.get("CC", "cc")
-    # no -Werror: what a newer compiler warns of is not what is tested
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", built, SOURCE, "-ldl"], check=True)
-    return built
+def shim(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables that preload it."""
+    return preloading(tmp_path_factory.mktemp("shim"))

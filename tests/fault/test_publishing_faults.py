@@ -62,7 +62,9 @@ Publish = Callable[..., list[Result]]
 
 
 @pytest.fixture
-def publish(shim: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Publish:
+def publish(
+    shim: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
+) -> Publish:
     """Runs a scenario once under each of the faults."""
 
     def run(scenario: str, faults: list[dict[str, str]], lacking: tuple[str, ...] = ()):
@@ -70,7 +72,7 @@ def publish(shim: Path, tmp_path: Path, record_property: Callable[[str, object],
         arguments = [scenario, tmp_path / "root", tmp_path / "log", json.dumps(faults), *lacking]
         done = subprocess.run(
             [sys.executable, script, *arguments],
-            env={**os.environ, "LD_PRELOAD": str(shim)},
+            env={**os.environ, **shim},
             stdout=subprocess.PIPE,
             check=True,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +45,7 @@ class TrainingCommands:
         self,
         *words: object,
         killed_at_sync: int = 0,
+        held_after: Path | None = None,
         answers: str = "",
         out: Path | None = None,
         folder: Path | None = None,
@@ -51,7 +54,8 @@ class TrainingCommands:
     ) -> int:
         """The process id of a command as it begins to run.
 
-        `answers` are its standard input, and `out` is a device instead of a file.
+        `answers` are its standard input, and `out` is a device instead of a file. A command that is
+        held after a checkpoint saves no other one, and does not end.
         """
         self.count += 1
         paths = [self.streams / f"{self.count}.{name}" for name in ("in", "out", "err")]
@@ -66,6 +70,7 @@ class TrainingCommands:
             "limits": limits or {},
             "streams": [str(paths[0]), str(out or paths[1]), str(paths[2])],
             "killed_at_sync": killed_at_sync,
+            "held_after": held_after and str(held_after),
         }
         started = self.server.start(request)
         self.numbers[started] = self.count
@@ -73,10 +78,7 @@ class TrainingCommands:
 
     def start_two(self, *words: object, **more: object) -> tuple[int, int]:
         """The ids of two processes of one command, told of each other as torchrun tells them."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         # a user of torchrun does not tell accelerate to use the processor
         place |= {"ACCELERATE_USE_CPU": None, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
         ranks = ({**place, "RANK": rank, "LOCAL_RANK": rank} for rank in "01")
@@ -97,6 +99,15 @@ class TrainingCommands:
         """A command, run to its end by two processes."""
         first, second = self.start_two(*words, **more)
         return self.wait(first), self.wait(second)
+
+
+def free_port() -> int:
+    """A port that nobody listens at, and that no system gives to who asks for any."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 def wait_for(path: Path, lines: int = 0) -> None:

@@ -15,7 +15,8 @@ TWO = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 # on a CPU alone, it would otherwise start a single one
 TWO_OF_ACCELERATE = (
     *(sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"),
-    *("--num_processes", "2"),
+    # 0 is any free port
+    *("--num_processes", "2", "--main_process_port", "0"),
 )
 SOUPCTL = ("-m", "soupctl")
 # a user of torchrun does not tell accelerate to use the processor

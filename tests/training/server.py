@@ -1,9 +1,11 @@
 """Runs training commands in forks of one process that has loaded the libraries and run nothing.
 
-Rule 1: a request may ask that the process be killed at its n-th fsync, as a fake of a power cut.
+Rule 1: a request may ask that the process be killed at its n-th fsync, as a fake of a power cut,
+or stopped while it saves the checkpoint after a path is there: it cannot end before it is killed.
 Rule 2: a request for a script beside this one runs its `main` with the other words.
 
-Requests and answers are those of tests/cli/server.py, with `"killed_at_sync"` besides.
+Requests and answers are those of tests/cli/server.py, with `"killed_at_sync"` and
+`"held_after"` besides.
 """
 
 from __future__ import annotations
@@ -45,6 +47,23 @@ def kill_at_sync(number: int) -> None:
     os.fsync = sync
 
 
+NEXT = 7
+"""The fsync after a checkpoint got its name at which the next one is half saved."""
+
+
+def hold_after(path: Path) -> None:
+    """Stop the process while it saves the checkpoint that comes after this one."""
+    real, left = os.fsync, [NEXT]
+
+    def sync(fd: int) -> None:
+        left[0] -= path.exists()
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        real(fd)
+
+    os.fsync = sync
+
+
 def run(arguments: list[str]) -> None:
     """Run `soupctl` with its arguments, or a script with its own."""
     name, *others = arguments
@@ -65,6 +84,8 @@ def serve() -> None:
         sys.argv = ["soupctl", *request["arguments"]]
         if request.get("killed_at_sync"):
             kill_at_sync(request["killed_at_sync"])
+        if request.get("held_after"):
+            hold_after(Path(request["held_after"]))
 
     commands.become, commands.main = prepared, run
     commands.serve()

@@ -145,8 +145,9 @@ def test_gates_vary_with_time_after_training(patched, bases, tiny, tmp_path):
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, shards, family):
     base, data = bases[family], shards[family]
     straight = soupctl(*words(base, data, "straight"))
-    killed = soupctl.start(*words(base, data, "killed"))
-    wait_for(Path("killed/checkpoints/step-000010"))
+    reached = Path("killed/checkpoints/step-000010")
+    killed = soupctl.start(*words(base, data, "killed"), held_after=reached)
+    wait_for(reached)
     os.kill(killed, signal.SIGKILL)
     ended = soupctl.wait(killed)
 

@@ -71,8 +71,9 @@ def test_two_processes_train_the_bank_of_one_that_accumulates(serving, folder, w
 
 
 def test_killed_and_resumed_processes_equal_uninterrupted_ones(serving, folder, words, both):
-    started = serving.start_two(*words("killed"), folder=folder)
-    wait_for(folder / "killed" / "checkpoints" / "step-000004")
+    reached = folder / "killed" / "checkpoints" / "step-000004"
+    started = serving.start_two(*words("killed"), folder=folder, held_after=reached)
+    wait_for(reached)
     for process in started:
         os.kill(process, signal.SIGKILL)
     killed = [serving.wait(each).code for each in started]

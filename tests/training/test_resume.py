@@ -57,8 +57,9 @@ def finished(run_of_four_steps, tmp_path) -> Path:
 def test_a_killed_and_resumed_run_equals_an_uninterrupted_one(soupctl, bases, shards):
     base, data = bases["text"], shards["text"]
     straight = soupctl(*words(base, data, "straight"))
-    killed = soupctl.start(*words(base, data, "killed"))
-    wait_for(Path("killed/checkpoints/step-000010"))
+    reached = Path("killed/checkpoints/step-000010")
+    killed = soupctl.start(*words(base, data, "killed"), held_after=reached)
+    wait_for(reached)
     os.kill(killed, signal.SIGKILL)
     ended = soupctl.wait(killed)
 
