@@ -1,7 +1,8 @@
-"""What every test runs under: search for examples, signals, and modules that tests share.
+"""What every test runs under: search for examples, signals, variables, and shared modules.
 
 Rule 1: the signals that a caller ignores or blocks, as nohup, a shell's `&` and some CI do, are
 heard again, also by what tests start; a signal that ends the tests ends what they started.
+Rule 2: variables that name other servers, or change what programs print, are not those of the user.
 """
 
 import gc
@@ -31,6 +32,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
+OF_THE_USER = re.compile(r"(?i:\w+_proxy)|(AWS|HF|RAY|SOUPCTL)_\w+|FORCE_COLOR|GITHUB_ACTIONS")
+"""Environment variables that tests, whose servers are on loopback, and what they start lack."""
+
+
 def own_signals() -> None:
     """Let this process, and those that it starts, hear every signal."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -43,6 +48,8 @@ def own_signals() -> None:
 
 
 def pytest_configure(config):
+    for name in filter(OF_THE_USER.fullmatch, tuple(os.environ)):
+        del os.environ[name]
     if threading.current_thread() is threading.main_thread():
         own_signals()
     # triton reads it once, when a kernel is defined: a run of `pytest -m gpu` compiles kernels, any

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from run_here import run_here
 from soupctl import verbs
 from soupctl.cluster import address as addresses
 from soupctl.cluster import calls
+from soupctl.cluster import workers as cluster_workers
 from soupctl.cluster.calls import CallNeeds
 from soupctl.cluster.library import ray_library
 from soupctl.cluster.workers import STORE, Workers
@@ -264,6 +266,18 @@ def test_a_cluster_that_does_not_answer_is_an_error_at_once(monkeypatch, is_name
             pytest.fail("is connected")
     blamed = address if is_named else f"{address}, which RAY_ADDRESS names"
     assert f"no Ray cluster answers at {blamed} (see ray status" in caught.value.message()
+
+
+@pytest.mark.parametrize(("length", "expected"), [(30, None), (31, "/tmp/ray")])
+def test_a_local_cluster_has_its_sockets_where_their_paths_fit(monkeypatch, length, expected):
+    given: list[dict[str, object]] = []
+    monkeypatch.setenv("TMPDIR", "/" + (length - 1) * "x")
+    ray = SimpleNamespace(init=lambda **options: given.append(options))
+    cluster_workers._connect(ray, addresses.ClusterAddress("local"))
+    monkeypatch.setenv("RAY_TMPDIR", "/chosen")
+    cluster_workers._connect(ray, addresses.ClusterAddress("local"))
+
+    assert [expected, None] == [options.get("_temp_dir") for options in given]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,10 @@ from .library import interruptible, no_messages, own_handlers, own_streams, ray_
 
 STORE = 80 << 20
 """Bytes of shared memory for results, of which there are few and small ones."""
+LONGEST = 30
+"""Bytes of a folder in which the sockets of Ray still have paths of at most 107 bytes."""
+USUAL = "/tmp/ray"  # noqa: S108
+"""The folder of Ray where there is no `TMPDIR`."""
 
 
 @frozen
@@ -74,6 +79,9 @@ def _connect(ray: Any, address: ClusterAddress) -> None:
     if address.text == LOCAL:
         options |= {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
         options |= {"_node_ip_address": "127.0.0.1"}
+        is_long = len(os.fsencode(os.environ.get("TMPDIR", ""))) > LONGEST
+        if is_long and "RAY_TMPDIR" not in os.environ:
+            options["_temp_dir"] = USUAL
     else:
         options["address"] = address.text
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def small_disk(folder) -> None:
         pytest.skip("no disk can be mounted here")
 
 
-SOUPCTL = f"{sys.executable} -m soupctl"
+SOUPCTL = f"{shlex.quote(sys.executable)} -m soupctl"
 
 
 @pytest.mark.parametrize("more", ["-o small/c.st", "-o small/c --shard-size 400k"])
