@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from making import files, save
+from processes import PATIENCE
 from safetensors.numpy import load_file
 from trained import save_shard, save_trained
 
@@ -322,7 +324,11 @@ def test_a_browser_shows_the_page_without_errors_and_without_scrolling_sideways(
         command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu"]
         command += ["--user-data-dir=profile", "--enable-logging=stderr"]
         command += [f"--window-size={width},2000", *arguments, Path(name).absolute().as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        # its socket needs a short path
+        short = {**os.environ, "TMPDIR": "/tmp"}
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=PATIENCE, env=short
+        )
 
     shown = run("page.html", "--screenshot=page.png")
     title = re.search(r"<title>(\d+)/(\d+)</title>", run("measured.html", "--dump-dom").stdout)
