@@ -179,8 +179,12 @@ PROMISES = {
         "A soup of checkpoints on servers, or one made in parts, has the bytes of one that is "
         "made at once from files on disk; other answers, versions and parts are refused.",
         (
-            *(f"tests/checkpoints/test_remote{of}.py" for of in ("", "_answers", "_buckets")),
+            *(
+                f"tests/checkpoints/test_remote{of}.py"
+                for of in ("", "_answers", "_buckets", "_redirects")
+            ),
             "tests/merge/test_parts.py",
+            "tests/merge/test_parts_from_the_hub.py",
             "tests/merge/test_parts_refused.py",
         ),
     ),
