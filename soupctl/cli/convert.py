@@ -14,9 +14,15 @@ from ..storage.sizes import parse_size
 from . import options
 from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say
 from .hub_option import CHECKPOINTS
-from .merge_output import SHOWN_NAMES, MergeOptions, error_json, report_error, require_output
+from .merge_output import (
+    MergeOptions,
+    error_json,
+    report_error,
+    report_left_behind,
+    require_output,
+)
 from .option_groups import with_option_groups
-from .preview_report import memory_line, size_lines
+from .preview_report import file_lines, files_json, work_json, work_lines
 from .work import limits, working
 
 if TYPE_CHECKING:
@@ -164,10 +170,7 @@ def _report(
         line = f"{title}: {counted(each.tensors, 'tensor')}, converted from {digests}"
         say(line, is_silent(merge.quiet, merge.verbose))
         report_error(output, each.error, merge.quiet)
-    if found.left_behind:
-        files = counted(len(found.left_behind), "file")
-        some = ", ".join(found.left_behind[:SHOWN_NAMES])
-        say(f"soupctl: left behind {files}: {some}", merge.quiet)
+    report_left_behind(found, merge.quiet)
     for note in found.notes:
         say(f"soupctl: {note}", merge.quiet)
     if merge.json:
@@ -197,11 +200,7 @@ def _show_preview(found: ConversionPreview, output: str, merge: MergeOptions) ->
 def _preview_json(found: ConversionPreview, output: str) -> dict[str, Any]:
     return {
         "output": output,
-        "bytes_to_read": found.read,
-        "bytes_to_write": found.written,
-        "memory": found.memory,
-        "threads": found.threads,
-        "free_disk": found.free_disk,
+        **work_json(found),
         "components": [
             {
                 "name": each.name,
@@ -212,23 +211,15 @@ def _preview_json(found: ConversionPreview, output: str) -> dict[str, Any]:
             }
             for each in found.components
         ],
-        "copied_files": list(found.copies),
-        "left_behind": list(found.left_behind),
-        "notes": list(found.notes),
+        **files_json(found),
     }
 
 
 def _preview_lines(found: ConversionPreview, output: str) -> Iterator[str]:
     yield f"output   {output}"
-    yield from size_lines(found.read, found.written, found.free_disk)
-    yield memory_line(found.memory, found.threads)
+    yield from work_lines(found)
     for each in found.components:
         dtypes = ", ".join(f"{count} {dtype}" for dtype, count in each.dtypes)
         files = ", ".join(each.files)
         yield f"{each.name or 'tensors':8} {each.tensors} ({dtypes}) in {files}, {each.cast} cast"
-    for name in found.copies:
-        yield f"copy     {name}"
-    for name in found.left_behind:
-        yield f"leave    {name}"
-    for note in found.notes:
-        yield f"note     {note}"
+    yield from file_lines(found)

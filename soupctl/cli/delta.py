@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
-from .console import counted, digest_text, is_silent, is_terminal, put, put_json, say, size_text
+from .console import (
+    counted,
+    digest_text,
+    is_silent,
+    is_terminal,
+    put,
+    put_json,
+    put_lines,
+    say,
+    size_text,
+)
 from .hub_option import CHECKPOINTS
 from .merge_output import MergeOptions, require_output
 from .option_groups import with_option_groups
-from .preview_report import memory_line, size_lines
+from .preview_report import work_json, work_lines
 from .work import limits, working
 
 if TYPE_CHECKING:
@@ -94,20 +104,14 @@ def _show_preview(found: DeltaPreview, output: str, *, json: bool) -> None:
         put_json(
             {
                 "output": output,
-                "bytes_to_read": found.read,
-                "bytes_to_write": found.written,
-                "memory": found.memory,
-                "threads": found.threads,
-                "free_disk": found.free_disk,
+                **work_json(found),
                 "tensors": found.tensors,
                 "left_out": found.left_out,
             }
         )
         return
     put(f"output   {output}")
-    for line in size_lines(found.read, found.written, found.free_disk):
-        put(line)
-    put(memory_line(found.memory, found.threads))
+    put_lines(work_lines(found))
     left_out = f", {found.left_out} left out" if found.left_out else ""
     put(f"tensors  {found.tensors}{left_out}")
 

@@ -27,7 +27,7 @@ from .work import limits, working
 
 if TYPE_CHECKING:
     from ..merge.code_error import CodeError
-    from ..verbs import ComponentResult, Job, Preview
+    from ..verbs import ComponentResult, ConversionPreview, Job, Preview
 
     CarryOut = Callable[..., tuple[ComponentResult, ...]]
 
@@ -160,12 +160,12 @@ def report_widened(previews: Sequence[Preview], quiet: bool) -> None:
         say(f"soupctl: {mixed} becomes {each.out}, which takes more room ({instead})", quiet)
 
 
-def report_left_behind(preview: Preview, quiet: bool) -> None:
+def report_left_behind(preview: ConversionPreview | Preview, quiet: bool) -> None:
     """Report companion files that were not copied."""
-    if preview.not_copied:
-        files = counted(len(preview.not_copied), "file")
-        some = ", ".join(preview.not_copied[:SHOWN_NAMES])
-        rest = len(preview.not_copied) - SHOWN_NAMES
+    if preview.left_behind:
+        files = counted(len(preview.left_behind), "file")
+        some = ", ".join(preview.left_behind[:SHOWN_NAMES])
+        rest = len(preview.left_behind) - SHOWN_NAMES
         more = f" and {rest} more (all with -n)" if rest > 0 else ""
         say(f"soupctl: left behind {files}: {some}{more}", quiet)
 

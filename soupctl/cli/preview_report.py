@@ -11,7 +11,9 @@ from .block_table import row_lines, rows_json
 from .console import counted, size_text
 
 if TYPE_CHECKING:
-    from ..verbs import Preview
+    from ..verbs import ConversionPreview, DeltaPreview, Preview
+
+    AnyPreview = ConversionPreview | DeltaPreview | Preview
 
 SHOWN_TENSORS = 20
 """The number of special tensors of a component that a plan lists, without -v."""
@@ -21,12 +23,19 @@ def preview_json(preview: Preview) -> dict[str, Any]:
     """The plan of one soup, as JSON."""
     return {
         "output": preview.output,
+        **work_json(preview),
+        **contents_json(preview),
+    }
+
+
+def work_json(preview: AnyPreview) -> dict[str, Any]:
+    """How much is read, written and held in memory, as JSON."""
+    return {
         "bytes_to_read": preview.read,
         "bytes_to_write": preview.written,
         "memory": preview.memory,
         "threads": preview.threads,
         "free_disk": preview.free_disk,
-        **contents_json(preview),
     }
 
 
@@ -54,8 +63,15 @@ def contents_json(preview: Preview) -> dict[str, Any]:
             }
             for each in preview.components
         ],
+        **files_json(preview),
+    }
+
+
+def files_json(preview: ConversionPreview | Preview) -> dict[str, Any]:
+    """The companion files, and the notes, as JSON."""
+    return {
         "copied_files": list(preview.copies),
-        "left_behind": list(preview.not_copied),
+        "left_behind": list(preview.left_behind),
         "notes": list(preview.notes),
     }
 
@@ -63,9 +79,14 @@ def contents_json(preview: Preview) -> dict[str, Any]:
 def preview_lines(preview: Preview, most: int | None) -> Iterator[str]:
     """The plan of one soup; `most` limits the listed special tensors of a component."""
     yield from share_lines(preview)
+    yield from work_lines(preview)
+    yield from contents_lines(preview, most)
+
+
+def work_lines(preview: AnyPreview) -> Iterator[str]:
+    """How much is read, written and held in memory."""
     yield from size_lines(preview.read, preview.written, preview.free_disk)
     yield memory_line(preview.memory, preview.threads)
-    yield from contents_lines(preview, most)
 
 
 def share_lines(preview: Preview) -> Iterator[str]:
@@ -107,9 +128,14 @@ def contents_lines(preview: Preview, most: int | None) -> Iterator[str]:
             yield f"         {odd.tensor}: {'+'.join(odd.dtypes)} {odd.rule}"
         if most is not None and len(each.special) > most:
             yield f"         ... and {len(each.special) - most} more (all with -v)"
+    yield from file_lines(preview)
+
+
+def file_lines(preview: ConversionPreview | Preview) -> Iterator[str]:
+    """The companion files, and the notes."""
     for name in preview.copies:
         yield f"copy     {name}"
-    for name in preview.not_copied:
+    for name in preview.left_behind:
         yield f"leave    {name}"
     for note in preview.notes:
         yield f"note     {note}"

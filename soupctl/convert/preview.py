@@ -94,7 +94,7 @@ def preview_conversion(
         free_disk=free_disk(job.request.output),
         components=tuple(_component(job, number) for number, _ in enumerate(job.components)),
         copies=tuple(name for name, _ in job.destination.companions.copies),
-        left_behind=job.destination.companions.not_copied,
+        left_behind=job.destination.companions.left_behind,
         notes=tuple(_notes(job)),
     )
 

@@ -36,7 +36,7 @@ class CompanionFiles:
 
     copies: tuple[tuple[str, Path], ...]
     """The file to copy, by its name in the output."""
-    not_copied: tuple[str, ...]
+    left_behind: tuple[str, ...]
     """The names of files that are not copied."""
     seen: tuple[FileSnapshot, ...]
     """Snapshots of the files that were copied or compared."""
@@ -65,14 +65,14 @@ def companion_files(
     seen = _see(by_name)
     _require_same_configs(by_name, is_settled=source is not None)
     copies: list[tuple[str, Path]] = []
-    not_copied = links | {name for name in every if not set(every[name]) <= weights}
+    left_behind = links | {name for name in every if not set(every[name]) <= weights}
     for name, paths in sorted(by_name.items()):
         if is_copied(name) and is_config(name):
             copies.append((name, _config_of(source, _true_listings(name, paths))))
         elif is_copied(name) and (is_prose(name) or _all_equal(paths)):
             copies.append((name, paths[0]))
-    not_copied -= {name for name, _ in copies}
-    return CompanionFiles(tuple(copies), tuple(sorted(not_copied)), seen)
+    left_behind -= {name for name, _ in copies}
+    return CompanionFiles(tuple(copies), tuple(sorted(left_behind)), seen)
 
 
 def _files_in(folder: Path, weights: AbstractSet[Path], links: set[str]) -> dict[str, Path]:

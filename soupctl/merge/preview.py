@@ -72,7 +72,7 @@ class Preview:
     sum: tuple[int, int] | None
     """The usual range of bytes of the kept sum; None without one."""
     copies: tuple[str, ...]
-    not_copied: tuple[str, ...]
+    left_behind: tuple[str, ...]
     """Files in the inputs' folders that are not copied, by relative name."""
     read: int
     written: int
@@ -113,7 +113,7 @@ def preview(
         widened=_widened(job.components),
         sum=_sum_size(plans) if job.keeps_sum else None,
         copies=tuple(name for name, _ in job.destination.companions.copies),
-        not_copied=job.destination.companions.not_copied,
+        left_behind=job.destination.companions.left_behind,
         read=sum(component.read for component in job.components),
         written=sum(component.written for component in job.components),
         memory=fitted.memory,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ..choices import Method
+from ..frozen import frozen
 from ..ledger.changes import changes
 from ..ledger.ledger import Ledger
 from .aligned import plan_aligned
@@ -40,14 +41,72 @@ def computation_of(change: ComponentChange, members: Membership) -> Computation:
         found = computed_from_sum(change.inputs, change.soup, members, change.placed)
         if found is not None:
             return found
-    sources = _sources(change, members)
-    # a soup without a ledger does not record the source of its integers
-    first = before.integer_source is not None or change.revision.total is not None
-    keeps_sum = change.revision.keeps_sum(has_sum=members.sum is not None)
     known = replace(before, blocks=members.blocks)
-    if before.is_applied:
-        return _with_deltas(change, known, sources, first=first, keeps_sum=keeps_sum)
-    return _of_mean(change, known, sources, first=first, keeps_sum=keeps_sum)
+    keeps_sum = change.revision.keeps_sum(has_sum=members.sum is not None)
+    changed = _ChangedSoup(change, known, _sources(change, members), keeps_sum)
+    return changed.with_deltas() if before.is_applied else changed.of_mean()
+
+
+@frozen
+class _ChangedSoup:
+    """A component after the change, which is computed from `sources`."""
+
+    change: ComponentChange
+    before: Ledger
+    """The ledger before the change, with the blocks that have weights of their own after it."""
+    sources: Sequence[Source]
+    keeps_sum: bool
+
+    @property
+    def takes_integers_of_first(self) -> bool:
+        """Whether integers that differ are those of the first source."""
+        # a soup without a ledger does not record the source of its integers
+        return self.before.integer_source is not None or self.change.revision.total is not None
+
+    @property
+    def method(self) -> Method:
+        """What the result is computed from."""
+        return Method.ROUNDED if self.change.revision.rounded else Method.INGREDIENTS
+
+    def with_deltas(self) -> Computation:
+        """The computation of a soup that deltas or adapters are applied in."""
+        with explained_by_digests(self.sources):
+            plan, alignment, given = plan_again(
+                self.before,
+                self.sources,
+                self.change.soup,
+                first=self.takes_integers_of_first,
+                placed=self.change.placed,
+            )
+        summed, scale = None, Fraction(1)
+        if self.keeps_sum:
+            plan, summed, scale = scaled_for_sum(plan, given)
+        return Computation(self.method, tuple(self.sources), plan, scale, alignment, summed=summed)
+
+    def of_mean(self) -> Computation:
+        """The computation of any other soup; removed ingredients do not affect its dtype."""
+        recipe, sources = self._recipe(), self.sources
+        weights = [source.weights for source in sources if not source.is_donor]
+        deciding = [n for n, each in enumerate(weights) if max((each.usual, *each.blocks)) > 0]
+        alignment = aligned_sources(sources, recipe, soup_names(self.change.soup))
+        with explained_by_digests(sources):
+            plan = plan_aligned(
+                recipe, alignment, deciding if self.change.revision.rounded else None
+            )
+            require_identical(plan, alignment.sources)
+        scale = smallest_scale(weights, normalize=self.before.normalize)
+        if recipe.blocks and self.keeps_sum:
+            plan = scaled_by_block(plan, recipe, scale)
+        return Computation(self.method, tuple(sources), plan, scale, alignment, recipe.takes)
+
+    def _recipe(self) -> Recipe:
+        """The recipe of the change, with the tensors that the soup took from donors."""
+        before, first = self.before, self.takes_integers_of_first
+        if not self.change.revision.rounded:
+            return recipe_of(before, self.sources, first=first)
+        recipe = recipe_of(replace(before, takes=()), self.sources, first=first)
+        # the tensors that were taken are in the rounded soup, which is the first source
+        return replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
 
 
 def _sources(change: ComponentChange, members: Membership) -> Sequence[Source]:
@@ -61,60 +120,3 @@ def _sources(change: ComponentChange, members: Membership) -> Sequence[Source]:
     first = first_of(before) if revision.total is None else before.root
     advice = WAYS_OUT if members.sum is None else BEYOND_THE_SUM
     return exact_sources(change.inputs, change.soup, after, first, advice, before.donors)
-
-
-def _with_deltas(
-    change: ComponentChange,
-    before: Ledger,
-    sources: Sequence[Source],
-    *,
-    first: bool,
-    keeps_sum: bool,
-) -> Computation:
-    """The computation of a soup that deltas or adapters are applied in."""
-    with explained_by_digests(sources):
-        plan, alignment, given = plan_again(
-            before, sources, change.soup, first=first, placed=change.placed
-        )
-    summed, scale = None, Fraction(1)
-    if keeps_sum:
-        plan, summed, scale = scaled_for_sum(plan, given)
-    method = _method(change)
-    return Computation(method, tuple(sources), plan, scale, alignment, summed=summed)
-
-
-def _of_mean(
-    change: ComponentChange,
-    before: Ledger,
-    sources: Sequence[Source],
-    *,
-    first: bool,
-    keeps_sum: bool,
-) -> Computation:
-    """The computation of any other soup; removed ingredients do not affect its dtype."""
-    recipe = _recipe(change, before, sources, first=first)
-    weights = [source.weights for source in sources if not source.is_donor]
-    deciding = [place for place, each in enumerate(weights) if max((each.usual, *each.blocks)) > 0]
-    alignment = aligned_sources(sources, recipe, soup_names(change.soup))
-    with explained_by_digests(sources):
-        plan = plan_aligned(recipe, alignment, deciding if change.revision.rounded else None)
-        require_identical(plan, alignment.sources)
-    scale = smallest_scale(weights, normalize=before.normalize)
-    if recipe.blocks and keeps_sum:
-        plan = scaled_by_block(plan, recipe, scale)
-    return Computation(_method(change), tuple(sources), plan, scale, alignment, recipe.takes)
-
-
-def _recipe(
-    change: ComponentChange, before: Ledger, sources: Sequence[Source], *, first: bool
-) -> Recipe:
-    """The recipe of the change, with the tensors that the soup took from donors."""
-    if not change.revision.rounded:
-        return recipe_of(before, sources, first=first)
-    recipe = recipe_of(replace(before, takes=()), sources, first=first)
-    # the tensors that were taken are in the rounded soup, which is the first source
-    return replace(recipe, takes=tuple((glob, 0) for glob, _ in before.takes))
-
-
-def _method(change: ComponentChange) -> Method:
-    return Method.ROUNDED if change.revision.rounded else Method.INGREDIENTS

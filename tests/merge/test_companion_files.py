@@ -47,7 +47,7 @@ def soup(*paths: Path, output: Path) -> tuple[str, ...]:
     """What an average of folders left behind."""
     with verbs.open_job(Request(list(map(Ingredient, paths)), output)) as job:
         verbs.carry_out(job)
-        return verbs.preview(job).not_copied
+        return verbs.preview(job).left_behind
 
 
 def test_records_of_runs_are_left_behind_where_they_differ(runs, tmp_path):

@@ -98,7 +98,7 @@ def test_weights_and_code_that_do_not_go_along_are_named_beforehand(pipelines, t
     with verbs.open_job(Request(list(map(Ingredient, pipelines)), tmp_path / "soup")) as job:
         preview = verbs.preview(job)
 
-    assert preview.not_copied == ("pipeline.py", "unet/diffusion_pytorch_model.bin")
+    assert preview.left_behind == ("pipeline.py", "unet/diffusion_pytorch_model.bin")
 
 
 def test_each_component_has_a_ledger_of_its_own(pipelines, tmp_path):
