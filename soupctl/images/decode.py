@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ..errors import InputError
+from ..ledger.image_metadata import LFS_POINTER
 from ..storage.files import read_file
 from . import plug_ins
 
@@ -149,6 +150,9 @@ def _opened(data: bytes, path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         if not data:
             raise InputError("cannot be decoded: has 0 bytes", path=path) from None
+        if data.startswith(LFS_POINTER):
+            what = "cannot be decoded: is a pointer of Git LFS"
+            raise InputError(what, path=path, advice="git lfs pull") from None
         what = "cannot be decoded: is not a PNG, JPEG, WebP, BMP, TIFF, GIF or AVIF image"
         raise InputError(what, path=path) from None
     except Exception as error:

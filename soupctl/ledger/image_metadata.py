@@ -6,7 +6,7 @@ Rule 2: names of caption files match in any Unicode normal form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +23,8 @@ IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 NUMBER = r"[-+]?[0-9]+(?:[.][0-9]+)?(?:[eE][-+]?[0-9]+)?"
 BOX = pattern(rf"(?<![^\s,])(?:{NUMBER}(?:\s*,\s*|\s+|$)){{4}}")
 """The pattern of four numbers in a row, as of a box around an object."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that stands for one which Git LFS has not fetched."""
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
@@ -35,8 +37,8 @@ class ImageMetadata:
     label: str | None = None
     is_empty: bool = False
     """Whether it has a caption that is empty."""
-    is_boxes: bool = False
-    """Whether each line of its caption file has numbers as those of boxes, as YOLO's labels do."""
+    instead: str = ""
+    """What its caption file has instead of a caption, in words; empty if nothing is known."""
     split: str = ""
     """The split that its table says it is of; empty if it says nothing."""
 
@@ -60,14 +62,24 @@ def metadata_of(
         return replace(row, label=row.label or label)
     sidecar = sidecar_of(name, files)
     captions: tuple[str, ...] = ()
-    is_boxes = False
+    instead = ""
     if sidecar is not None:
         # in UTF-16, letters are valid UTF-8 with zeros between them
-        text = read_file(files[sidecar]).decode("utf-8-sig", "replace").replace("\0", REPLACED)
+        data = read_file(files[sidecar])
+        text = data.decode("utf-8-sig", "replace").replace("\0", REPLACED)
         lines = [line for line in map(str.strip, text.splitlines()) if line]
-        is_boxes = bool(lines) and all(BOX.search(line) for line in lines)
+        instead = _instead_of_captions(data, lines)
         captions = tuple([" ".join(text.split())] if whole and lines else lines)
-    return ImageMetadata(captions, label, sidecar is not None and not captions, is_boxes)
+    return ImageMetadata(captions, label, sidecar is not None and not captions, instead)
+
+
+def _instead_of_captions(data: bytes, lines: Sequence[str]) -> str:
+    """What a caption file with these lines has instead of captions; empty if it has captions."""
+    if data.startswith(LFS_POINTER):
+        return "a pointer of Git LFS"
+    # as YOLO and others write what is in an image
+    is_boxes = bool(lines) and all(BOX.search(line) for line in lines)
+    return "rows of numbers, as of boxes around objects" if is_boxes else ""
 
 
 def caption_files(files: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from ..format.index import is_inside
 from ..storage.regular import open_regular
 from .arrow_files import PARQUET, read_rows
-from .image_metadata import REPLACED, ImageMetadata
+from .image_metadata import LFS_POINTER, REPLACED, ImageMetadata
 
 METADATA = "metadata.jsonl"
 CSV = "metadata.csv"
@@ -175,7 +175,8 @@ def _entry(line: str | dict[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         if REPLACED in line:
             raise _Malformed("not valid UTF-8") from None
-        raise _Malformed("not JSON") from None
+        is_pointer = line.encode().startswith(LFS_POINTER)
+        raise _Malformed("a pointer of Git LFS" if is_pointer else "not JSON") from None
     if not isinstance(entry, dict):
         raise _Malformed("not an object")
     return entry

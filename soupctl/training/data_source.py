@@ -71,4 +71,6 @@ def _packed_source(folder: Path, found: Unpacked, use: str) -> DataSource:
     told = [f"packed images of {packs}, unpacked to {found.folder}"]
     if found.left_out:
         told.append(f"only the split for {use} is used, without {first_names(found.left_out)}")
+    if found.tables:
+        told.append(f"not read, beside tar files of the same name: {first_names(found.tables)}")
     return DataSource(found.folder, files, packs, is_packed=True, notices=tuple(told))

@@ -85,9 +85,9 @@ class Lacking:
             return ImageProblem(f"not in {self.tables}", name)
         if self.conditioning is Conditioning.TEXT and not sample.captions:
             return ImageProblem(self._without_caption(name, found.is_empty), name)
-        if self.conditioning is Conditioning.TEXT and found.is_boxes:
-            what = "with rows of numbers, as of boxes around objects, in the file for its caption"
-            return ImageProblem(f"{what} (write captions to {METADATA})", name)
+        if self.conditioning is Conditioning.TEXT and found.instead:
+            what = f"whose caption file has {found.instead} instead of a caption"
+            return ImageProblem(f"{what} (captions may be in {METADATA})", name)
         if self.conditioning is Conditioning.TEXT and any(
             REPLACED in text for text in sample.captions
         ):

@@ -62,12 +62,12 @@ def dataset_notices(
     if ignored:
         yield f"{count_text(len(ignored), 'file')} ignored: {first_names(sorted(ignored))}"
     folders = {place.as_posix() for each in samples for place in PurePosixPath(each.name).parents}
-    if conditioning is Conditioning.TEXT:
-        yield from _shared(sidecars)
     if any(each.repeats > 1 for each in samples):
         yield _repeated(samples)
     elif repeated := sorted(each for each in folders if REPEATS.match(each.rpartition("/")[2])):
         yield f"each image counts once, without the repeats of {first_names(repeated)}"
+    if rows is None:
+        yield from _by_name(samples, sidecars, conditioning)
     yield from _of_other_splits(samples, rows or {})
     if conditioning is Conditioning.NONE and any(each.captions or each.label for each in samples):
         yield "captions and classes are ignored: the base is unconditional"
@@ -121,6 +121,51 @@ def _shared(sidecars: Mapping[str, str | None]) -> Iterator[str]:
     counts = Counter(sidecars.values())
     if shared := [name for name, sidecar in sidecars.items() if counts[sidecar] > 1]:
         yield f"{len(shared)} images share a caption file: {first_names(shared)}"
+
+
+def _by_name(
+    samples: Sequence[Sample], sidecars: Mapping[str, str | None], conditioning: Conditioning
+) -> Iterator[str]:
+    """Remarks about what the names of images and caption files mean, without a table of them."""
+    if conditioning is Conditioning.TEXT:
+        yield from _shared(sidecars)
+        yield from _of_several_lines(samples, sidecars)
+    else:
+        yield from _of_one_name(samples)
+    if conditioning is not Conditioning.LABEL:
+        yield from _by_folder(samples)
+
+
+def _of_several_lines(
+    samples: Sequence[Sample], sidecars: Mapping[str, str | None]
+) -> Iterator[str]:
+    """A remark about caption files with several lines, of which each is a caption."""
+    several = [
+        str(sidecars[each.name])
+        for each in samples
+        if sidecars.get(each.name) is not None and len(each.captions) > 1
+    ]
+    if several:
+        count = count_text(len(several), "caption file")
+        what = f"{count} with several captions, one a line: {first_names(several)}"
+        yield f'{what} (caption-files = "whole" in --config makes one of each file)'
+
+
+def _by_folder(samples: Sequence[Sample]) -> Iterator[str]:
+    """A remark about the folders that images are from, if these do not say how often they count."""
+    if any(each.repeats > 1 for each in samples):
+        return
+    counts = Counter(each.name.rpartition("/")[0].partition("/")[0] for each in samples)
+    if len(counts) > 1:
+        told = [f"{place or 'the folder itself'} {counts[place]}" for place in sorted(counts)]
+        yield f"images of several places: {first_names(told)}"
+
+
+def _of_one_name(samples: Sequence[Sample]) -> Iterator[str]:
+    """A remark about images whose names differ in their endings alone."""
+    stems = Counter(each.name.rpartition(".")[0] for each in samples)
+    if same := [each.name for each in samples if stems[each.name.rpartition(".")[0]] > 1]:
+        yield f"{len(same)} images share a name, but for the ending: {first_names(same)}"
 
 
 def _of_other_splits(samples: Sequence[Sample], rows: Mapping[str, ImageMetadata]) -> Iterator[str]:

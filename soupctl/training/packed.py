@@ -23,8 +23,9 @@ from ..images.decode import LARGEST_FILE
 from ..images.plug_ins import HEIF, JXL, format_of
 from ..ledger.arrow_files import PARQUET, read_columns, read_rows
 from ..ledger.data_files import WITH_PLUG_INS
-from ..ledger.image_metadata import REPLACED
+from ..ledger.image_metadata import LFS_POINTER, REPLACED
 from ..ledger.image_tables import TABLES
+from ..storage.regular import reading
 
 ARROW = ".arrow"
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -77,6 +78,9 @@ def packed_images(name: str, path: Path) -> Iterator[PackedImage]:
 
     Raises InputError for a file that cannot be read or has no images, LimitError without pyarrow.
     """
+    with reading(str(path)), path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise InputError("is a pointer of Git LFS", path=path, advice="git lfs pull")
     if name.lower().endswith(TARS):
         yield from _tar_images(path)
     else:

@@ -131,12 +131,21 @@ def make_plan(
         texts_bytes=texts,
         disk_bytes=(options.keep + 1) * checkpoint + result + latents + texts,
         notices=(
+            *_class_notices(classes),
             *_notices(base_setup, dataset, accelerator),
             *(regularization.notices if regularization else ()),
             *(validation.notices if validation else ()),
             *(common_images(dataset, validation) if validation else ()),
         ),
     )
+
+
+def _class_notices(classes: ClassNumbers | None) -> Iterator[str]:
+    """A remark about the numbers of classes that have names."""
+    numbers = {} if classes is None else classes.numbers
+    if any(not name.removeprefix("-").isdecimal() for name in numbers):
+        told = [f"{name} {numbers[name]}" for name in sorted(numbers, key=numbers.__getitem__)]
+        yield f"classes by number: {first_names(told)}"
 
 
 def _notices(base_setup: BaseSetup, dataset: Dataset, accelerator: Any) -> Iterator[str]:

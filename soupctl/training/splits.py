@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
 from ..ledger.data_splits import TRAINING, split_folders, split_of, splits_among
+from ..ledger.image_metadata import IMAGE_FOLDERS
 
 REGULARIZATION = frozenset(("reg", "regs", "regularization", "regularisation"))
 """Lowercase first words of folders of regularization images, which other programs weight less."""
+ANNOTATIONS = frozenset(
+    (
+        *("annotation", "annotations", "conditioning", "conditioning_images", "control", "depth"),
+        *("edges", "gt", "ground_truth", "groundtruth", "label", "labels", "mattes", "seg"),
+        *("segmentation", "segmentations", "segmentationclass", "segmentationobject", "trimaps"),
+    )
+)
+"""Lowercase names of folders of pictures that say something about images."""
+PHOTOGRAPHS = frozenset((*IMAGE_FOLDERS, "jpegimages"))
+"""Lowercase names of folders that these images are in."""
 SUBJECT, CLASS = ("instance", "instances"), ("class", "classes")
 """Lowercase first words of the folders of DreamBooth: of a subject, and of others of its class."""
 
@@ -34,8 +45,10 @@ def require_one_split(
         chosen = next((top for top in splits if split_of(top) in TRAINING), splits[0])
         what = f"has several splits: {', '.join(splits)}"
         raise InputError(what, path=folder, advice=f"{option} {folder / chosen}")
-    _require_one_below(folder, places)
+    _require_one_below(folder, places, option)
     _require_no_regularization(folder, tops)
+    if not is_listed:
+        _require_no_annotations(folder, images)
     if is_listed or not splits:
         return
     (top,) = splits
@@ -48,7 +61,7 @@ def require_one_split(
         raise InputError(what, path=folder, advice=f"{option} {folder / top}")
 
 
-def _require_one_below(folder: Path, places: Sequence[str]) -> None:
+def _require_one_below(folder: Path, places: Sequence[str], option: str) -> None:
     """Raise InputError for several splits in subfolders, such as `cat/train` and `cat/test`."""
     parts = {
         part: "/".join(place.split("/")[: depth + 1])
@@ -58,8 +71,30 @@ def _require_one_below(folder: Path, places: Sequence[str]) -> None:
     found = {split_of(part): parts[part] for part in split_folders(parts)}
     if len(found) > 1:
         what = f"has several splits: {', '.join(sorted(found.values()))}"
+        training = [place for split, place in found.items() if split in TRAINING]
+        inside = {PurePosixPath(place).parent for place in found.values()}
         advice = "move all but one elsewhere, or name the images to use in metadata.jsonl"
+        if len(training) == len(inside) == 1 and _are_all_in(f"{inside.pop()}/", places):
+            advice = f"{option} {folder / training[0]}"
         raise InputError(what, path=folder, advice=advice)
+
+
+def _are_all_in(place: str, places: Sequence[str]) -> bool:
+    return all(each.startswith(place) for each in places)
+
+
+def _require_no_annotations(folder: Path, images: Collection[str]) -> None:
+    """Raise InputError for pictures about the images beside them, such as maps of their parts."""
+    tops: dict[str, set[str]] = {}
+    for name in images:
+        tops.setdefault(name.partition("/")[0], set()).add(PurePosixPath(name).stem)
+    for top, stems in tops.items():
+        if top.lower() in ANNOTATIONS:
+            of = next((each for each in tops if each.lower() in PHOTOGRAPHS), None)
+            if of is not None and stems & tops[of]:
+                what = f"has pictures in {top} that have the names of those in {of}"
+                advice = f"move {top} elsewhere, or --data {folder / of}"
+                raise InputError(what, path=folder, advice=advice)
 
 
 def _require_no_regularization(folder: Path, tops: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..checkpoints.digest import PREFIX, text_digest
 from ..errors import InputError, LimitError, OutputError, shortened
 from ..images.decode import LARGEST_FILE
+from ..ledger.arrow_files import PARQUET
 from ..ledger.data_splits import SPLITS, TESTING, TRAINING, VALIDATION, split_of
 from ..ledger.image_tables import METADATA
 from ..ledger.sealed import canonical
@@ -52,6 +53,8 @@ class Unpacked:
     """The packed files, by name."""
     left_out: tuple[str, ...]
     """The packed files of other splits than the one that is meant."""
+    tables: tuple[str, ...]
+    """Parquet files about tar files of the same name, which are not read."""
 
 
 def unpacked(
@@ -67,6 +70,9 @@ def unpacked(
     packs = sorted(name for name in files if is_packed(name))
     if not packs:
         return None
+    # img2dataset writes a table about each tar file beside it
+    tables = [name for name in packs if f"{name.removesuffix(PARQUET)}.tar" in packs]
+    packs = [name for name in packs if name not in tables]
     chosen = _for_validation(packs) if for_validation else _of_training(folder, packs)
     root = cache.user_cache()
     if root is None:
@@ -81,7 +87,7 @@ def unpacked(
         MOST_UNPACKED,
     )
     left_out = tuple(name for name in packs if name not in chosen)
-    return Unpacked(place, tuple(chosen), left_out)
+    return Unpacked(place, tuple(chosen), left_out, tuple(tables))
 
 
 def _identity(path: Path) -> FileIdentity:

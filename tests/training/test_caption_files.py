@@ -155,8 +155,8 @@ def test_boxes_around_objects_are_no_captions(tmp_path, content, whole):
     (told, *_) = dataset.scan_dataset(tmp_path, TEXT, whole=whole, skip_bad=True).notices
 
     assert told == (
-        "1 image with rows of numbers, as of boxes around objects, in the file for its caption"
-        " (write captions to metadata.jsonl): a.png"
+        "1 image whose caption file has rows of numbers, as of boxes around objects instead of a"
+        " caption (captions may be in metadata.jsonl): a.png"
     )
 
 
@@ -206,3 +206,29 @@ def test_has_finds_a_data_shard_by_either_reading_of_its_caption_files(tmp_path)
 
     for whole in (False, True):
         assert dataset.scan_dataset(tmp_path, TEXT, whole=whole).digest in digests
+
+
+def test_caption_files_of_several_lines_are_told_with_the_other_way_to_read_them(tmp_path):
+    data = images(tmp_path / "data", "a.png", "b.png")
+    (data / "a.txt").write_text("A cat on a mat.\n\nIt sleeps.\n")
+    (data / "b.txt").write_text("A dog.\n")
+
+    assert dataset.scan_dataset(data, TEXT).notices == (
+        (
+            "1 caption file with several captions, one a line: a.txt"
+            ' (caption-files = "whole" in --config makes one of each file)'
+        ),
+    )
+    assert dataset.scan_dataset(data, TEXT, whole=True).notices == ()
+
+
+def test_a_pointer_of_git_lfs_is_neither_a_caption_nor_an_image(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    images(tmp_path, "a.png")
+    for name in ("a.txt", "b.png"):
+        (tmp_path / name).write_text(pointer)
+
+    told = refusal(tmp_path, TEXT)
+
+    assert "1 image whose caption file has a pointer of Git LFS instead of a caption (" in told
+    assert "1 image unreadable: b.png (is a pointer of Git LFS)" in told

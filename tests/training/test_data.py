@@ -41,7 +41,13 @@ def test_captions_come_from_files_beside_the_images(tmp_path):
 
     found = [(sample.name, sample.captions) for sample in dataset.samples]
     assert found == [("a.JPG", ("a dog",)), ("b/one.png", ("a cat", "another cat"))]
-    assert dataset.notices == ()
+    assert dataset.notices == (
+        (
+            "1 caption file with several captions, one a line: b/one.txt"
+            ' (caption-files = "whole" in --config makes one of each file)'
+        ),
+        "images of several places: the folder itself 1, b 1",
+    )
 
 
 def test_captions_are_utf_8_with_a_byte_order_mark_or_without(tmp_path):
@@ -278,3 +284,9 @@ def test_data_shards_that_number_their_classes_differently_are_refused():
             require_one_numbering({Path("a"): numbered("cat", "dog"), Path("b"): numbered(*second)})
         assert refusal.value.message() == f"{told} {advice}"
     require_one_numbering({Path("a"): numbered("cat", "dog"), Path("b"): numbered("cat")})
+
+
+def test_the_plan_tells_the_numbers_of_classes_that_have_names(running, bases, shards, tmp_path):
+    (run,) = running.prepared_runs(bases["class"], [shards["class"]], tmp_path)
+
+    assert "classes by number: blue 0, green 1, red 2" in run.plan.notices

@@ -469,3 +469,20 @@ def test_other_pictures_beside_the_image_of_a_sample_are_not_read(data):
     tarred(data / "a.tar", {"0.jpg": IMAGE, "0.depth.png": b"x", "0.txt": b"a cat"})
 
     assert told(scan_dataset(data, TEXT)) == [("0.jpg", ("a cat",), None)]
+
+
+def test_the_table_that_img2dataset_writes_beside_a_tar_file_is_not_read(data):
+    tarred(data / "00000.tar", {"0.jpg": IMAGE, "0.txt": b"a cat"})
+    pq.write_table(pa.table({"url": ["u"]}), data / "00000.parquet")
+
+    found = scan_dataset(data, TEXT)
+
+    assert told(found) == [("0.jpg", ("a cat",), None)]
+    assert "not read, beside tar files of the same name: 00000.parquet" in found.notices
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet", "a.arrow"])
+def test_a_packed_file_that_git_lfs_has_not_fetched_is_named_as_such(data, name):
+    (data / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+
+    assert refusal(data) == f"{data}/{name}: is a pointer of Git LFS (git lfs pull)"

@@ -196,3 +196,47 @@ def test_folders_of_numbered_classes_are_no_regularization_images(tmp_path):
     images(tmp_path, "class 1/a.png", "class 2/b.png", "regular/c.png")
 
     assert 3 == len(dataset.scan_dataset(tmp_path, LABEL).samples)
+
+
+@pytest.mark.parametrize(
+    ("photographs", "annotations"),
+    [
+        ("images", "labels"),
+        ("images", "annotations/trimaps"),
+        ("JPEGImages", "SegmentationClass"),
+        ("images", "conditioning_images"),
+    ],
+)
+@pytest.mark.parametrize("kind", [NONE, LABEL])
+def test_pictures_about_the_images_are_not_trained_on(tmp_path, photographs, annotations, kind):
+    images(tmp_path, f"{photographs}/a.jpg", f"{annotations}/a.png")
+    top = annotations.partition("/")[0]
+
+    assert refusal(tmp_path, kind) == (
+        f"{tmp_path}: has pictures in {top} that have the names of those in {photographs}"
+        f" (move {top} elsewhere, or --data {tmp_path}/{photographs})"
+    )
+
+
+def test_folders_called_so_with_other_images_are_trained_on(tmp_path):
+    images(tmp_path, "images/a.png", "labels/b.png")
+
+    found = dataset.scan_dataset(tmp_path, NONE)
+
+    assert found.notices[0] == "images of several places: images 1, labels 1"
+
+
+def test_the_folder_of_splits_below_is_the_way_out(tmp_path):
+    images(tmp_path, "data/x/train/cat/a.png", "data/x/test/cat/b.png")
+
+    told = "has several splits: data/x/test, data/x/train"
+    assert refusal(tmp_path, LABEL) == f"{tmp_path}: {told} (--data {tmp_path}/data/x/train)"
+
+
+def test_images_of_one_name_and_of_several_places_are_told(tmp_path):
+    images(tmp_path, "a.png", "a.jpg", "samples/b.png")
+
+    assert dataset.scan_dataset(tmp_path, NONE).notices[:2] == (
+        "2 images share a name, but for the ending: a.jpg, a.png",
+        "images of several places: the folder itself 2, samples 1",
+    )
