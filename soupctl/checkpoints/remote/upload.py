@@ -83,7 +83,11 @@ class Upload:
             metadata = {MARK: self._mark}
             return self._call("create_multipart_upload", **self._place, Metadata=metadata)
 
-        self._id = attempted(self._shown, lambda: _named(create(), "UploadId"), WRITING)
+        def named() -> None:
+            self._id = attempted(self._shown, lambda: _named(create(), "UploadId"), WRITING)
+
+        # in another thread, so that a signal cannot lose the answer to a request that was made
+        self._pool.submit(named).result()
 
     def _call(self, method: str, **values: Any) -> Any:
         if self._is_stopped and method != "abort_multipart_upload":
