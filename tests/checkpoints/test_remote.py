@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from loopback import Loopback
 from remote_models import FIRST, PLACES, A, B, average, local_root, model, places
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from soupctl import verbs
-from soupctl.checkpoints.remote import read_ahead
+from soupctl.checkpoints.remote import mirror, read_ahead
 from soupctl.errors import InputError, OutputError
 from soupctl.verbs import Request
 
@@ -139,3 +139,27 @@ def test_every_byte_of_shards_is_fetched_once(
     # the first bytes with the header, and all that follow them
     assert sum(last + 1 - first for first, last in asked) == sizes
     assert len(asked) == 2 * 24
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_an_index_stands_for_its_shards(kind: str, server: Loopback, tmp_path: Path) -> None:
+    tensors = load(A)
+    names = sorted(tensors)
+    shards = {f"model-{n}.safetensors": names[n::2] for n in range(2)}
+    weight_map = {name: shard for shard, held in shards.items() for name in held}
+    files = {shard: save({n: tensors[n] for n in held}) for shard, held in shards.items()}
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    server.commit("org/m", FIRST, files)
+    server.files |= {f"bucket/m/{name}": data for name, data in files.items()}
+    start = {"web": f"{server.url}/bucket/m", "s3": "s3://bucket/m", "hub": "hf://org/m"}[kind]
+    address = f"{start}/model.safetensors.index.json"
+    (made,) = verbs.average(Request([address, "s3://bucket/b.safetensors"], tmp_path / "soup.st"))
+    assert made.ledger.root == local_root(tmp_path)
+    # what the ledger names can be read again
+    hint = next(each.hint for each in made.ledger.ingredients if "index" in each.name)
+    assert hint == address.replace("org/m/", f"org/m@{FIRST}/")
+    if kind == "s3":
+        del server.files["bucket/m/model-1.safetensors"]
+        mirror._MIRRORED.clear()
+        with pytest.raises(InputError, match=r"m/model-1\.safetensors: cannot be read"):
+            verbs.inspect(address)

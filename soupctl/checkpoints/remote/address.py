@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import PurePath
+from urllib.parse import quote
 
 from ...errors import UsageError, show_as, without_secrets
 from ...frozen import frozen
@@ -55,6 +56,14 @@ class Address:
         if self.scheme == "hf":
             return self.text.rstrip("/")
         return without_secrets(re.split("[?#]", self.text)[0]).rstrip("/")
+
+    def beside(self, name: str) -> Address:
+        """The address of another file in the same folder, with the same query."""
+        if self.scheme in STORES:
+            return Address(self.scheme, f"{self.object_name.rpartition('/')[0]}/{name}")
+        path, mark, query = self.rest.partition("?")
+        # a name cannot change what is asked for: it has no query of its own
+        return Address(self.scheme, f"{path.rpartition('/')[0]}/{quote(name)}{mark}{query}")
 
     @property
     def object_version(self) -> str | None:

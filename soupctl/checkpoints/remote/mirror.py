@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 from threading import Event, Lock
@@ -24,7 +25,7 @@ from ...storage.elsewhere import FileElsewhere, hint_from_now, stand_for
 from ...storage.place import refusing
 from ...workers import needed_while
 from ..config_files import is_copied, is_index, is_weights
-from .address import Address
+from .address import STORES, Address
 from .cached_file import with_cache
 from .listing import RemoteFiles
 from .range_cache import chosen_cache
@@ -50,36 +51,43 @@ def mirrored(address: Address) -> Path:
 
 
 def _listing(address: Address) -> RemoteFiles:
+    """The files at an address; those of an index are itself and the shards that it names."""
+    listing = _listed(address)
+    file, own = listing.files.get(""), PurePosixPath(listing.shown).name
+    if file is None or not is_index(own):
+        return listing
+    if file.size > LARGEST_COPY:
+        what = f"has {file.size} bytes, and an index has fewer"
+        raise InputError(what, path=listing.shown)
+    index = parse_index(bytes(file.read(0, file.size)), listing.shown)
+    return _with_shards(address, listing, own, sorted(set(index.weight_map.values())))
+
+
+def _listed(address: Address) -> RemoteFiles:
     if address.scheme == "hf":
         from .hub_files import hub_listing
 
         return hub_listing(address)
-    if address.scheme in ("s3", "gs"):
+    if address.scheme in STORES:
         from .buckets import bucket_listing
 
         return bucket_listing(address)
-    return _web_listing(address)
-
-
-def _web_listing(address: Address) -> RemoteFiles:
-    """The file at a web address, or the index there with the shards that it names."""
-    from urllib.parse import quote
-
     shown = address.shown
-    file = web_file(address.text, shown)
-    own = PurePosixPath(shown).name
-    if not is_index(own):
-        return RemoteFiles(shown, shown, {"": file})
-    if file.size > LARGEST_COPY:
-        raise InputError(f"has {file.size} bytes, and an index has fewer", path=shown)
-    files: dict[str, FileElsewhere] = {own: file}
-    path, _, query = address.text.partition("?")
-    for name in sorted(set(parse_index(bytes(file.read(0, file.size)), shown).weight_map.values())):
-        # a name cannot change what is asked for: it has no query of its own
-        url = f"{path.rpartition('/')[0]}/{quote(name)}"
-        there = f"{shown.rpartition('/')[0]}/{name}"
-        files[name] = web_file(f"{url}?{query}" if query else url, there)
-    return RemoteFiles(shown, shown, files)
+    return RemoteFiles(shown, shown, {"": web_file(address.text, shown)})
+
+
+def _with_shards(
+    address: Address, listing: RemoteFiles, own: str, names: Sequence[str]
+) -> RemoteFiles:
+    """The files of an index named `own`, whose shards of these names lie beside it."""
+    if address.scheme == "hf":
+        # all of its folder, at the commit that the index is of
+        beside = _listed(Address("hf", listing.hint.removeprefix("hf://").rpartition("/")[0]))
+        return replace(listing, files=beside.files, cached=beside.cached)
+    files = {own: listing.files[""]}
+    for name in names:
+        files[name] = _listed(address.beside(name)).files[""]
+    return replace(listing, files=files)
 
 
 @cache
@@ -121,7 +129,9 @@ def _built(listing: RemoteFiles) -> Path:
             else:
                 stand_for(path, file)
         _copy_all(copies)
-    hint_from_now(top, listing.hint.rpartition("/")[0] if is_file else listing.hint)
+    # a folder of a web server cannot be read, only the index in it
+    folder = listing.hint.rpartition("/")[0] if "" in listing.files else listing.hint
+    hint_from_now(top, folder)
     return top / own if is_file else top
 
 
