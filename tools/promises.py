@@ -98,12 +98,12 @@ PROMISES = {
             "tests/merge/test_concurrent_changes.py",
             "tests/storage/test_lock.py",
             "tests/storage::writers",
-            "tests/cli/test_limits.py::writers_at_once",
+            "tests/cli/test_written_files.py::writers_at_once",
         ),
     ),
     "P11": Promise(
         "Permission bits follow the umask, and an existing output keeps its own.",
-        ("tests/storage::permission_bits", "tests/cli/test_limits.py::the_mode"),
+        ("tests/storage::permission_bits", "tests/cli/test_written_files.py::the_mode"),
     ),
     "P12": Promise(
         "A soup is the exact weighted mean, rounded once, whatever the engine, the kinds of"
@@ -135,6 +135,7 @@ PROMISES = {
         " and the work grows linearly with the input.",
         (
             "tests/cli/test_limits.py",
+            "tests/cli/test_memory_limits.py",
             "tests/cli/test_disks.py",
             "tests/cli/test_descriptors.py",
             "tests/cli/test_many_ingredients.py",
