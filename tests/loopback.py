@@ -22,6 +22,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 JSON = "application/json"
+BASE = re.compile(r'^- "(.*)"$', re.MULTILINE)
+"""Matches a base model in a model card; the hub takes no names but those of repositories."""
 RANGE = re.compile(r"bytes=(\d+)-(\d+)?")
 
 
@@ -182,7 +184,9 @@ class Answers(BaseHTTPRequestHandler):
             state.large[path.removeprefix("large/")] = body
             return 200, {}
         if path == "api/validate-yaml":
-            return 200, {"errors": [], "warnings": []}
+            wrong = [each for each in BASE.findall(json.loads(body)["content"]) if "/" not in each]
+            errors = [{"message": f"{each!r} is not valid"} for each in wrong]
+            return 400 if wrong else 200, {"errors": errors, "warnings": []}
         if path.endswith("/info/lfs/objects/batch"):
             every = json.loads(body)["objects"]
             upload = {each["oid"]: {"href": f"{state.url}/large/{each['oid']}"} for each in every}

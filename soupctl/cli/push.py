@@ -18,7 +18,9 @@ def push(
     soup: options.LocalSoup,
     target: Annotated[
         str,
-        typer.Argument(help="hf://OWNER/NAME[@BRANCH][/FOLDER]; it exists.", metavar="TARGET"),
+        typer.Argument(
+            help="A repository that exists: hf://OWNER/NAME[@BRANCH][/FOLDER].", metavar="TARGET"
+        ),
     ],
     no_model_card: Annotated[
         bool,

@@ -6,6 +6,7 @@ Rule 1: names are text of others: they cannot end a table, a block of code or th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -16,18 +17,19 @@ from ..pattern import pattern
 from .ledger_record import removed
 
 CARD = "README.md"
+REPOSITORY = pattern(r"hf://([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?=[@/]|$)", re.ASCII)
+"""Matches the repository in the hint of an ingredient."""
 UNSAFE = pattern(r"[^\w ./:@+,()=-]")
 
 
 def card_text(name: str, ledgers: Sequence[tuple[str, Ledger]], *, is_pipeline: bool) -> str:
     """The card of a soup: what it is made of, and how to check that."""
-    names = dict.fromkeys(each.name for _, ledger in ledgers for each in ledger.ingredients)
+    repositories = _repositories(ledgers)
+    # a text in JSON is one in YAML
+    bases = ["base_model:", *(f"- {json.dumps(each)}" for each in repositories)]
     lines = [
         "---",
-        "base_model:",
-        # a text in JSON is one in YAML
-        *(f"- {json.dumps(each)}" for each in names),
-        "base_model_relation: merge",
+        *([*bases, "base_model_relation: merge"] if repositories else []),
         *(["library_name: diffusers"] if is_pipeline else []),
         "tags:",
         "- merge",
@@ -42,6 +44,13 @@ def card_text(name: str, ledgers: Sequence[tuple[str, Ledger]], *, is_pipeline: 
     for part, ledger in ledgers:
         lines += ["", f"## {_plain(part) or 'Ingredients'}", "", *_part(ledger)]
     return "\n".join(lines) + "\n"
+
+
+def _repositories(ledgers: Sequence[tuple[str, Ledger]]) -> list[str]:
+    """The repositories of the hub that ingredients came from, which alone it takes for bases."""
+    hints = [each.hint for _, ledger in ledgers for each in ledger.ingredients]
+    found = [REPOSITORY.match(each) for each in hints if each is not None]
+    return [*dict.fromkeys(each[1] for each in found if each is not None)]
 
 
 def _made(ledgers: Sequence[tuple[str, Ledger]]) -> str:

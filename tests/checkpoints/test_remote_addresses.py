@@ -37,6 +37,8 @@ def test_gated_and_absent_places_are_one_line(server: Loopback, tmp_path: Path) 
 def test_addresses_that_cannot_be_are_refused(server: Loopback, tmp_path: Path) -> None:
     for address, problem in (
         ("hf://alone", "is not hf://OWNER/NAME[@REVISION][/PLACE]"),
+        ("hf://org/a/../b", "is not hf://OWNER/NAME[@REVISION][/PLACE]"),
+        ("hf://org/a//b", "is not hf://OWNER/NAME[@REVISION][/PLACE]"),
         ("http://example.org/a.st", "http:// is not encrypted (https:// is)"),
         (
             "ftp://example.org/a.st",

@@ -87,17 +87,13 @@ def test_equal_soups_have_equal_bills_and_others_have_other_numbers(soup: str) -
     assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", first["serialNumber"])
 
 
-def test_a_card_names_the_ingredients_as_base_models(pipeline: str) -> None:
+def test_a_card_names_the_ingredients_with_their_recipe(pipeline: str) -> None:
     verbs.describe(DescribeRequest(soup=pipeline, card=True))
 
     text = Path("soup/README.md").read_text()
-    head = text.split("---\n")[1]
-    assert head.splitlines()[:4] == [
-        "base_model:",
-        '- "a"',
-        '- "b"',
-        "base_model_relation: merge",
-    ]
+    # the hub takes no card with bases that are no repositories
+    assert text.split("---\n")[1] == "library_name: diffusers\ntags:\n- merge\n- soupctl\n"
+    assert "| a | 1 | 1/2 |" in text
     (history, *_) = verbs.history(pipeline)
     assert history[1].root in text
     assert "[steps.soup]" in text
@@ -113,7 +109,7 @@ def test_a_card_that_is_there_is_not_replaced_unless_asked(pipeline: str) -> Non
     verbs.describe(request, force=True)
 
     assert kept == "mine"
-    assert "base_model_relation" in Path("soup/README.md").read_text()
+    assert "- soupctl" in Path("soup/README.md").read_text()
     names = [
         each["name"] for each in bill(pipeline, "b.json")["metadata"]["component"]["components"]
     ]

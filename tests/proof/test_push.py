@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from soupctl import verbs
 from soupctl.errors import LedgerError, OutputError, SoupError, UsageError
+from soupctl.proof import push as verbs_push
 from soupctl.verbs import PushRequest, Request
 
 FIRST = "1" * 40
@@ -62,6 +63,31 @@ def test_a_soup_is_pushed_with_its_card_and_read_from_there(
     (proof,) = verbs.verify(made.address, [tmp_path / "a.st", tmp_path / "b.st"])
     assert proof.level is verbs.Level.REBUILD
     assert ".gitattributes" in found
+
+
+def test_the_card_of_a_pushed_soup_names_repositories_as_its_bases(
+    hub: Loopback, soup: Path, tmp_path: Path
+) -> None:
+    hub.commit("me/a", FIRST, {"x/model.safetensors": (tmp_path / "a.st").read_bytes()})
+    again = tmp_path / "again.safetensors"
+    verbs.average(Request(["hf://me/a/x", tmp_path / "b.st"], again))
+    verbs.push(PushRequest(again, "hf://me/soup"))
+    _, head, text = there(hub)["README.md"].decode().split("---\n", 2)
+    assert head.startswith('base_model:\n- "me/a"\nbase_model_relation: merge\n')
+    assert "| b.st | 1 | 1/2 |" in text
+
+
+def test_a_card_that_the_hub_refuses_is_told(
+    hub: Loopback, soup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs_push, "card_text", lambda *_, **__: '---\n- "mine"\n---\n')
+    with pytest.raises(OutputError) as refusal:
+        verbs.push(PushRequest(soup, "hf://me/soup"))
+    assert refusal.value.message() == (
+        "hf://me/soup: cannot be written: the hub refuses what README.md says at its beginning"
+        " (upload it with `hf upload`)"
+    )
+    assert [*there(hub)] == [".gitattributes"]
 
 
 def test_a_pipeline_is_pushed_to_a_folder_of_a_branch(hub: Loopback, tmp_path: Path) -> None:

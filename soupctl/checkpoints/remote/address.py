@@ -12,6 +12,7 @@ from pathlib import PurePath
 from urllib.parse import quote
 
 from ...errors import UsageError, show_as, without_secrets
+from ...format.index import is_inside
 from ...frozen import frozen
 from ...pattern import pattern
 
@@ -136,7 +137,7 @@ def _require_no_address(text: str) -> None:
 def hub_address(address: Address) -> HubAddress:
     """The place in a repository that an `hf://` address means; UsageError for any other text."""
     found = REPOSITORY.fullmatch(address.rest.rstrip("/"))
-    if found is None:
+    if found is None or not is_inside(found["inside"] or "repository"):
         what = "is not hf://OWNER/NAME[@REVISION][/PLACE]"
         raise UsageError(what, path=address.shown)
     return HubAddress(found["repository"], found["revision"], found["inside"] or "")

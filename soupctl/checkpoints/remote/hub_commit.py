@@ -34,6 +34,8 @@ PUSHING = Purpose(
 MOVED = 412
 """The status that says that a branch is at another commit."""
 UNKNOWN = 404
+REFUSED_CARD = "Invalid metadata in README.md"
+"""How the library begins to tell that the hub refuses a model card."""
 LARGEST_SMALL = 20_000_000
 """Bytes of a file that a repository may hold as it is; larger ones it knows by their SHA-256."""
 
@@ -184,6 +186,8 @@ def _sound(request: Callable[[], Any]) -> Any:
         if isinstance(error, JSONDecodeError):
             # the page of a server that fails
             raise ShortAnswerError(SHORT) from error
+        if str(error).startswith(REFUSED_CARD):
+            raise RefusedError("the hub refuses what README.md says at its beginning") from error
         if isinstance(error.__cause__, OSError):
             raise error.__cause__ from None
         raise RefusedError(MALFORMED) from error
