@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from blake3 import blake3
+from drawn_ledgers import (
+    TRAINING,
+    digest,
+    entry,
+    gather_ancestors,
+    ledgers,
+    letters,
+    plain,
+    root,
+    text_of,
+    texts,
+    weights,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from work import calls_in
@@ -19,8 +30,7 @@ from work import calls_in
 from soupctl.choices import OnMissing, Quantization
 from soupctl.errors import LedgerError, UsageError
 from soupctl.format.dtypes import DType
-from soupctl.ledger.ancestry import Ancestry, ancestry
-from soupctl.ledger.entries import merged, merged_shares
+from soupctl.ledger.entries import merged
 from soupctl.ledger.ledger import (
     UNKNOWN,
     Change,
@@ -33,42 +43,8 @@ from soupctl.ledger.ledger import (
 )
 from soupctl.ledger.ledger_json import encode_ledger, parse_ledger
 from soupctl.ledger.sealed import canonical
-from soupctl.ledger.training_record import TrainingRecord
 
-TRAINING = TrainingRecord(
-    base="blake3:" + "b" * 64,
-    data="blake3:" + "d" * 64,
-    data_name="cats",
-    samples=12,
-    steps=10,
-    weights="ema",
-    options={},
-    versions={},
-)
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def digest(text: str) -> str:
-    return "blake3:" + blake3(text.encode("utf-8")).hexdigest()
-
-
-def root(letter: str) -> str:
-    return "blake3:" + letter * 64
-
-
-def entry(letter: str, weight: str = "1", name: str | None = None) -> IngredientEntry:
-    called = name or f"{letter}.safetensors"
-    return IngredientEntry(
-        root(letter), called, f"../{called}", Fraction(weight), ((DType.F16, 2),)
-    )
-
-
-def plain(letter: str, *entries: IngredientEntry) -> Ledger:
-    return Ledger("avg", root(letter), entries or (entry("a"),), ((DType.F16, 2),))
-
-
-def gather_ancestors(soups: Iterable[Ledger]) -> Mapping[str, Ledger]:
-    return ancestry(soups).ledgers
 
 
 def golden() -> Ledger:
@@ -114,10 +90,6 @@ def golden_of_the_first_format() -> Ledger:
         ),
         ancestors=gather_ancestors([replace(parent, ancestors={grandparent.root: grandparent})]),
     )
-
-
-def text_of(ledger: Ledger) -> str:
-    return encode_ledger(ledger, digest)
 
 
 def test_the_format_stays_as_it_was_released():
@@ -218,168 +190,9 @@ def test_a_ledger_holds_no_float_no_spaces_and_sorted_keys():
     )
 
 
-letters = st.sampled_from("0123456789abcdef")
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-dtypes = st.lists(st.tuples(st.sampled_from(DType), st.integers(1, 9)), max_size=3).map(tuple)
-weights = st.builds(Fraction, st.integers(1, 99), st.sampled_from((1, 2, 3, 7)))
-shares = st.lists(
-    st.builds(PipelineShare, letters.map(root), texts, st.none() | texts, weights), max_size=2
-).map(merged_shares)
-entries = st.lists(
-    st.builds(
-        IngredientEntry,
-        letters.map(root),
-        texts,
-        st.none() | texts,
-        weights,
-        dtypes,
-        renamed=st.none() | texts,
-        lacks=st.lists(texts, max_size=2).map(tuple),
-        pipelines=shares,
-    ),
-    min_size=1,
-).map(merged)
-changes = st.lists(st.builds(Change, letters.map(root), texts, weights), max_size=2).map(tuple)
-flat = st.builds(
-    Ledger,
-    operation=texts,
-    root=letters.map(root),
-    ingredients=entries,
-    dtypes=dtypes,
-    asked_dtype=st.none() | st.sampled_from(DType),
-    keys=st.lists(texts, max_size=2).map(tuple),
-    excludes=st.lists(texts, max_size=2).map(tuple),
-    allow_nonfinite=st.booleans(),
-    on_missing=st.sampled_from(OnMissing),
-    dtype_for=st.lists(st.tuples(texts, st.sampled_from(DType)), max_size=2).map(tuple),
-    takes=st.lists(st.tuples(texts, letters.map(root)), max_size=2).map(tuple),
-    integer_source=st.none()
-    | st.builds(IntegerSource, letters.map(root), st.lists(texts, max_size=2).map(tuple)),
-    exact=st.booleans(),
-    changed=changes,
-    chain=st.lists(
-        st.builds(SoupState, texts, changes, letters.map(root), st.booleans()), max_size=3
-    ).map(tuple),
-)
-ledgers = st.builds(
-    lambda ledger, soups, letters: replace(
-        ledger,
-        ancestors=gather_ancestors(soups),
-        disputed=tuple(map(root, sorted(letters))),
-    ),
-    flat,
-    st.lists(flat, max_size=3),
-    st.sets(letters, max_size=2),
-)
-
-
 @given(ledgers)
 def test_every_ledger_comes_back_as_it_went_in(ledger):
     assert ledger == parse_ledger(text_of(ledger), "x", digest)
-
-
-@given(st.lists(ledgers, max_size=4), st.randoms())
-def test_ancestors_do_not_depend_on_the_order_of_the_ingredients(soups, random):
-    expected = ancestry(soups)
-    random.shuffle(soups)
-    found = ancestry(soups)
-
-    assert expected == found
-    assert list(expected.ledgers) == list(found.ledgers)
-
-
-def knowing(ledger: Ledger, *ancestors: Ledger) -> Ledger:
-    return replace(ledger, ancestors={each.root: each for each in ancestors})
-
-
-def test_a_ledger_is_believed_about_its_own_content_over_that_of_a_descendant():
-    honest = plain("1", entry("a"), entry("b"))
-    liar = knowing(plain("2", entry("1")), plain("1", entry("c"), entry("d")))
-    found = ancestry([honest, liar])
-
-    assert honest == found.ledgers[root("1")]
-    assert (root("1"),) == found.disputed
-
-
-def test_a_ledger_is_not_believed_about_content_that_is_no_ancestor():
-    honest = plain("1", entry("a"), entry("b"))
-    liar = knowing(plain("2", entry("c")), plain("1", entry("c"), entry("d")))
-
-    assert Ancestry({root("1"): honest, root("2"): plain("2", entry("c"))}) == ancestry(
-        [honest, liar]
-    )
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        plain("1", entry("c")),
-        plain("1", entry("a"), entry("b", "2")),
-        replace(plain("1", entry("a"), entry("b")), exact=False),
-        Ledger("trained", root("1"), (), (), training=TRAINING),
-    ],
-    ids=["other ingredients", "other proportions", "not exact", "trained"],
-)
-def test_of_ledgers_of_descendants_that_contradict_each_other_none_is_believed(other):
-    first = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
-    second = knowing(plain("3", entry("1")), other)
-    found = ancestry([first, second])
-
-    assert [root("2"), root("3")] == list(found.ledgers)
-    assert (root("1"),) == found.disputed
-    # what was disputed once stays so, whoever tells it again
-    soup = plain("4", entry("2"), entry("3"))
-    soup = replace(soup, ancestors=found.ledgers, disputed=found.disputed)
-    assert (root("1"),) == ancestry([soup, first]).disputed
-    assert () == ancestry([soup]).of([root("f")]).disputed
-
-
-def test_equal_proportions_by_other_names_are_no_contradiction():
-    first = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
-    twice = plain("1", entry("a", "2", "x.st"), entry("b", "2"))
-
-    assert () == ancestry([first, knowing(plain("3", entry("1")), twice)]).disputed
-
-
-def test_a_soup_of_itself_alone_does_not_contradict_its_ledger():
-    known = knowing(plain("2", entry("1")), plain("1", entry("a"), entry("b")))
-    found = ancestry([plain("1", entry("1")), known])
-
-    assert () == found.disputed
-    assert plain("1", entry("a"), entry("b")) == found.ledgers[root("1")]
-
-
-def test_ancestors_of_soups_of_soups_are_stored_once_each():
-    first = plain("1", entry("a"), entry("b"))
-    second = replace(plain("2", entry("1"), entry("c")), ancestors=gather_ancestors([first]))
-    third = replace(plain("3", entry("1"), entry("2")), ancestors=gather_ancestors([first, second]))
-    found = gather_ancestors([first, second, third])
-
-    assert [root("1"), root("2"), root("3")] == list(found)
-    assert not any(ledger.ancestors for ledger in found.values())
-    assert 1 == text_of(replace(plain("4", entry("3")), ancestors=found)).count(f'"{root("1")}":{{')
-
-
-def test_gathering_soups_of_long_histories_takes_memory_of_their_length():
-    state = SoupState("add", (Change(root("c"), "c.st", Fraction(1)),), root("2"), True)
-    soups = [
-        replace(plain(letter, entry("a"), entry("b")), chain=(state,) * 5_000) for letter in "12"
-    ]
-    size = len(text_of(soups[0]))
-
-    tracemalloc.start()
-    found = gather_ancestors(soups)
-    assert tracemalloc.get_traced_memory()[1] < 20 * size
-    tracemalloc.stop()
-    assert [root("1"), root("2")] == list(found)
-
-
-def test_a_soup_of_one_soup_keeps_the_ledger_of_that_soup():
-    first = plain("1", entry("a"), entry("b"))
-    # the same tensors again, so the same root
-    second = replace(plain("1", entry("1")), ancestors=gather_ancestors([first]))
-
-    assert {root("1"): first} == gather_ancestors([second])
 
 
 @given(st.lists(st.tuples(letters, weights), min_size=1))

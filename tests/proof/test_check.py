@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
-from attesting import attest, checked
+from attesting import attest, checked, edit, only_problem, set_weight
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from making import metadata, save, save_pipeline
@@ -22,34 +18,6 @@ from signing_keys import save_certificates, save_key
 
 from soupctl.choices import Proof
 from soupctl.errors import InputError
-
-SSH = shutil.which("ssh-keygen")
-needs_ssh = pytest.mark.skipif(SSH is None, reason="ssh-keygen is not installed")
-
-
-@pytest.fixture
-def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate("abc"):
-        save(Path(f"{name}.st"), w=np.arange(8, dtype=np.float16) * (number + 1))
-    average("soup.st", "a.st", "b.st")
-    average("other.st", "a.st", "c.st")
-    return "soup.st"
-
-
-@pytest.fixture
-def key(soup: str) -> str:
-    """A key, and an attestation of the soup that is signed with it."""
-    save_key("key")
-    attest(soup, sign_with=Path("key.pem"))
-    return "key.pub"
-
-
-def only_problem(*words: Any) -> str:
-    found = checked(*words)
-    (problem,) = found.problems
-    assert found.verdict is Proof.FAILED
-    return problem
 
 
 def test_a_sound_attestation_is_ok_and_says_whose_it_is(soup: str, key: str) -> None:
@@ -81,23 +49,6 @@ def test_another_key_is_found(soup: str, key: str) -> None:
     assert "is signed with another key than other.pub" in only_problem(
         soup, "proof.json", "other.pub"
     )
-
-
-def edit(path: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the statement that an attestation holds, signed or not."""
-    value = json.loads(Path(path).read_text())
-    if "dsseEnvelope" in value or "payload" in value:
-        envelope = value.get("dsseEnvelope", value)
-        statement = json.loads(base64.b64decode(envelope["payload"]))
-        change(statement["predicate"].get("soupctl", statement))
-        envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
-    else:
-        change(value)
-    Path(path).write_text(json.dumps(value))
-
-
-def set_weight(statement: dict[str, Any]) -> None:
-    statement["predicate"]["components"][0]["materials"][0]["weight"] = "7"
 
 
 def test_an_altered_statement_does_not_fit_its_signature(soup: str, key: str) -> None:
@@ -278,109 +229,3 @@ def test_files_that_are_no_keys_are_refused(soup: str, key: str) -> None:
             attest(soup, sign_with=Path(name))
     with pytest.raises(InputError, match="is not a public key in PEM"):
         checked(soup, "proof.json", "soup.st")
-
-
-def save_ssh_key(name: str) -> None:
-    assert SSH is not None
-    subprocess.run([SSH, "-q", "-t", "ed25519", "-N", "", "-C", "me", "-f", name], check=True)
-
-
-@needs_ssh
-def test_an_ssh_key_signs_and_its_signature_is_checked(soup: str, key: str) -> None:
-    for name in ("id", "other"):
-        save_ssh_key(name)
-    kind, digits, _ = Path("id.pub").read_text().split()
-    Path("signers").write_text(f"me@here {kind} {digits}\n")
-    Path("strangers").write_text(f"you@there {Path('other.pub').read_text()}")
-    attest(soup, "ssh.json", sign_with=Path("id"))
-
-    assert checked(soup, "ssh.json", "id.pub").signature == "signed with the key of id.pub"
-    assert checked(soup, "ssh.json", "signers").signature == "signed by me@here"
-    assert "another key than other.pub" in only_problem(soup, "ssh.json", "other.pub")
-    assert "a key that strangers lacks" in only_problem(soup, "ssh.json", "strangers")
-    assert "is another kind of key" in only_problem(soup, "ssh.json", key)
-    assert "is signed with no SSH key" in only_problem(soup, "proof.json", "id.pub")
-
-
-@needs_ssh
-def test_a_statement_altered_after_an_ssh_key_signed_it_is_found(soup: str) -> None:
-    save_ssh_key("id")
-    attest(soup, sign_with=Path("id"))
-    edit("proof.json", set_weight)
-
-    problems = checked(soup, "proof.json", "id.pub").problems
-
-    assert "has a signature that does not fit" in problems[0]
-
-
-@needs_ssh
-def test_an_ssh_key_with_a_passphrase_is_refused_and_never_asked_for(soup: str) -> None:
-    assert SSH is not None
-    words = [SSH, "-q", "-t", "ed25519", "-N", "secret", "-f", "locked"]
-    subprocess.run(words, check=True)
-
-    with pytest.raises(InputError, match="locked: cannot be used to sign"):
-        attest(soup, sign_with=Path("locked"))
-
-
-VALID = '{"_type":"https://in-toto.io/Statement/v1"'
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "{}",
-        "null",
-        '{"a":1,"a":2}',
-        "{" * 1000,
-        '{"_type":' + "[" * 100_000,
-        VALID + "}",
-        VALID + ',"predicateType":"other"}',
-        VALID + ',"predicateType":"urn:soupctl:attestation:v1","subject":5}',
-        VALID + ',"predicateType":"https://model_signing/signature/v1.0","predicate":[]}',
-        '{"payload":"!","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":""}]}',
-        '{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[]}',
-        '{"mediaType":"x","dsseEnvelope":7}',
-        '{"payloadType":NaN}',
-        "\ufeff{}",
-    ],
-)
-def test_what_is_no_attestation_is_refused_in_one_line(soup: str, text: str) -> None:
-    Path("proof.json").write_text(text)
-
-    with pytest.raises(InputError, match=r"^proof\.json: is not an attestation: .+$") as raised:
-        checked(soup)
-
-    assert len(str(raised.value)) < 500
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda it: it["subject"].clear(),
-        lambda it: it["subject"].append(it["subject"][0]),
-        lambda it: it["subject"][0].update(name="../secret"),
-        lambda it: it["subject"][0].update(name=7),
-        lambda it: it["subject"][0].update(digest={"sha256": "00"}),
-        lambda it: it["subject"][0]["digest"].update(blake3="Z" * 64),
-        lambda it: it["predicate"].update(components=[]),
-        lambda it: it["predicate"].update(components=["unet"]),
-        lambda it: it["predicate"]["components"][0].update(name=[]),
-        lambda it: it["predicate"]["verification"].update(level="nothing"),
-        lambda it: it["predicate"]["verification"].update(level={}),
-        lambda it: it["predicate"]["verification"].update(arithmetic=True),
-        lambda it: it["predicate"]["verification"].update(unproven=-1),
-        lambda it: it["predicate"]["verification"].update(soupctl="x" * 10_000),
-        lambda it: it.pop("predicate"),
-    ],
-)
-def test_a_statement_with_wrong_values_is_refused(
-    soup: str, change: Callable[[dict[str, Any]], None]
-) -> None:
-    attest(soup)
-    edit("proof.json", change)
-
-    with pytest.raises(InputError, match=r"^proof\.json: is not an attestation: .+$"):
-        checked(soup)
