@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from stat import S_ISDIR
 
+from ..checkpoints.displacing import displaces
 from ..errors import OutputError
 from ..storage.elsewhere import elsewhere
 from ..storage.files import require_file_size, require_room
@@ -104,7 +105,7 @@ def file_system_lacks(job: Job) -> tuple[str, ...]:
 def refuse_input_as_output(
     destination: Destination, inputs: Inputs, replaceable: Collection[Path] = ()
 ) -> None:
-    """Raise OutputError if the output is an input or holds one, whatever links lead to it.
+    """Raise OutputError if the output is an input, holds one, or would be read instead of one.
 
     Files among `replaceable` may be replaced, though not by what a shell redirects into them.
     """
@@ -126,6 +127,27 @@ def refuse_input_as_output(
         what = "holds an input" if S_ISDIR(found.st_mode) else "is also an input"
         path = "standard output" if destination.path is None else destination.path
         raise OutputError(what, path=path, advice="choose another output")
+    if destination.path is not None and not destination.is_folder:
+        _refuse_displacing(destination.path, inputs, replaceable)
+
+
+def _refuse_displacing(target: Path, inputs: Inputs, replaceable: Collection[Path]) -> None:
+    """Raise OutputError for a file that would be taken for weights of an input in its folder."""
+    final = Path(os.path.realpath(target))
+    if any(_is_same(final, each) for each in replaceable):
+        return
+    for checkpoint in (each for component in inputs.components for each in component.opened):
+        found = checkpoint.component
+        if found.folder is None or not _is_same(final.parent, found.folder):
+            continue
+        if displaces(final.name, found):
+            what = "would be taken for the weights of its folder, which is an input"
+            raise OutputError(what, path=target, advice="choose another output")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    first, second = _stat(one), _stat(other)
+    return first is not None and second is not None and os.path.samestat(first, second)
 
 
 def _input_paths(inputs: Inputs, replaceable: Collection[Path]) -> set[Path]:

@@ -201,6 +201,30 @@ def test_a_folder_that_is_an_input_is_not_replaced(two):
     assert "holds an input" in attempt(two, index, output="m", force=True).message()
 
 
+@pytest.mark.parametrize(
+    ("own", "new"),
+    [("model", "model.safetensors"), ("model", "adapter_model.safetensors"), ("odd", "new.st")],
+)
+def test_an_output_that_would_be_read_as_weights_of_an_input_is_refused(two, own, new):
+    save_shards(two / "m", own, {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
+    (two / "link").symlink_to("m")
+
+    for folder in ("m", "link"):
+        error = attempt(two, "m", output=f"{folder}/{new}", force=True)
+        assert "would be taken for the weights of its folder" in error.message()
+
+
+@pytest.mark.parametrize("new", ["new.safetensors", "model.fp16.safetensors"])
+def test_an_output_may_lie_in_the_folder_of_an_input_that_is_still_found(two, new):
+    save_shards(two / "m", "model", {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
+
+    made = Request([Ingredient(two / "m")], two / "m" / new)
+    (first,) = verbs.average(made)
+    (second,) = verbs.average(replace(made, output=two / "x.st"))
+
+    assert first.ledger.root == second.ledger.root
+
+
 def test_a_folder_that_soupctl_did_not_write_is_not_replaced(two):
     save_shards(two / "m", "model", {"w": np.zeros(3, F16)}, {"x": np.zeros(3, F16)})
     save(two / "n" / "model.safetensors", w=np.zeros(3, F16))
