@@ -25,6 +25,14 @@ BOX = pattern(rf"(?<![^\s,])(?:{NUMBER}(?:\s*,\s*|\s+|$)){{4}}")
 """The pattern of four numbers in a row, as of a box around an object."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that stands for one which Git LFS has not fetched."""
+OTHER_TEXTS = {
+    "<!doctype": "a web page",
+    "<html": "a web page",
+    "<?xml": "XML",
+    "{\\rtf": "rich text",
+    '{"': "JSON",
+}
+"""How files begin, in lower case, that are no plain text, and what they are."""
 REPLACED = "\ufffd"
 """Stands for bytes that are not valid UTF-8."""
 
@@ -77,6 +85,9 @@ def _instead_of_captions(data: bytes, lines: Sequence[str]) -> str:
     """What a caption file with these lines has instead of captions; empty if it has captions."""
     if data.startswith(LFS_POINTER):
         return "a pointer of Git LFS"
+    begins = lines[0].lower() if lines else ""
+    if found := next((what for start, what in OTHER_TEXTS.items() if begins.startswith(start)), ""):
+        return found
     # as YOLO and others write what is in an image
     is_boxes = bool(lines) and all(BOX.search(line) for line in lines)
     return "rows of numbers, as of boxes around objects" if is_boxes else ""

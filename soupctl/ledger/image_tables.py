@@ -189,6 +189,7 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
         raise _Malformed(_nameless(entry))
     if any(entry.get(MORE_FIELDS) or ()):
         raise _Malformed("more fields than the first line: a text with commas needs quotes")
+    name = _valid(name)
     name = posixpath.normpath(name if "/" in name else name.replace("\\", "/"))
     if not is_inside(name):
         raise _Malformed("its file_name leads out of the folder")
@@ -201,10 +202,13 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
     if isinstance(label, float) and label.is_integer():
         # pandas writes whole numbers as floats if any is missing
         label = int(label)
+    if isinstance(label, str):
+        label = _valid(label).strip() or None
     if _is_null(label):
         label = None
     if not (label is None or isinstance(label, str) or type(label) is int):
         raise _Malformed("its label is neither text nor a whole number")
+    texts = [_valid(text) for text in texts]
     captions = tuple(text.strip() for text in texts if text.strip())
     is_empty = bool(texts) and not captions
     split = entry.get("split")
@@ -212,8 +216,13 @@ def _parse(entry: Mapping[str, Any], column: str) -> tuple[str, ImageMetadata]:
         captions,
         None if label is None else str(label),
         is_empty,
-        split=split if isinstance(split, str) else "",
+        split=_valid(split) if isinstance(split, str) else "",
     )
+
+
+def _valid(text: str) -> str:
+    """A text in which what is not valid UTF-8, such as half of a pair in JSON, is replaced."""
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _nameless(entry: Mapping[str, Any]) -> str:

@@ -232,3 +232,19 @@ def test_a_pointer_of_git_lfs_is_neither_a_caption_nor_an_image(tmp_path):
 
     assert "1 image whose caption file has a pointer of Git LFS instead of a caption (" in told
     assert "1 image unreadable: b.png (is a pointer of Git LFS)" in told
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("<!DOCTYPE html>\n<html>not found</html>", "a web page"),
+        ("{\\rtf1\\ansi a cat}", "rich text"),
+        ('{"tags": ["a cat"]}', "JSON"),
+    ],
+)
+def test_other_text_than_plain_text_is_no_caption(tmp_path, content, what):
+    images(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_text(content)
+
+    told = f"1 image whose caption file has {what} instead of a caption (captions may be in"
+    assert told in refusal(tmp_path, TEXT)

@@ -188,3 +188,31 @@ def test_a_name_in_a_table_is_the_same_composed_or_not(tmp_path, forms):
 
     assert (sample.name, sample.captions) == (name, ("a cat",))
     assert images_digest(tmp_path).digest == data_digest([sample])
+
+
+def test_half_a_character_in_json_is_a_bad_caption(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a \\ud83d"}')
+
+    assert "1 image with a caption that is not valid UTF-8: a.png" in refusal(tmp_path, TEXT)
+
+
+def test_half_a_character_in_a_name_or_split_can_be_told(tmp_path):
+    images(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "b\\ud83d.png"}\n{"file_name": "a.png", "split": "test\\ud83d"}\n'
+    )
+
+    notices = dataset.scan_dataset(tmp_path, NONE, skip_bad=True).notices
+
+    assert notices[0].startswith("1 image in metadata.jsonl but missing: b")
+    assert "".join(notices).encode()
+
+
+def test_spaces_around_a_label_are_not_part_of_it(tmp_path):
+    images(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.png,cat \nb.png, cat\n")
+
+    found = dataset.scan_dataset(tmp_path, LABEL)
+
+    assert ["cat", "cat"] == [each.label for each in found.samples]
