@@ -225,7 +225,10 @@ DERIVED = (
 )
 """Fields that newer libraries write, and derive from others in older configs."""
 
-SAME_CLASSES = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+SAME_CLASSES = dict.fromkeys(
+    ("CLIPFeatureExtractor", "CLIPImageProcessorFast", "CLIPImageProcessorPil"),
+    "CLIPImageProcessor",
+)
 """Component classes that have several names."""
 
 

@@ -6,13 +6,15 @@ Rule 1: everything here is told from configs alone, before data is read.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import MismatchError
+from ..checkpoints.listing import PIPELINE
+from ..errors import InputError, MismatchError
 from .base import SCHEDULER, VAE, VQVAE, Base, Conditioning
-from .component_classes import FLOW_SCHEDULERS, NOISE_SCHEDULERS
+from .base_files import BaseFiles
+from .component_classes import FLOW_SCHEDULERS, NOISE_SCHEDULERS, ComponentClass
 from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS, require_fields
 
 AUTOENCODERS: Mapping[str, tuple[str, ...]] = {
@@ -28,6 +30,22 @@ def shown_class(name: object) -> str:
     """The class name in a config, which may be any value, as a message shows it."""
     # longer than what reprlib shows, because some names are long
     return repr(name)[:LONGEST_CLASS].strip("'")
+
+
+def require_whole(
+    listed: Mapping[str, ComponentClass], files: BaseFiles, optional: Sequence[str]
+) -> None:
+    """Raise InputError for a pipeline that lacks a component on which the others depend."""
+    if SCHEDULER not in listed:
+        what = f"names no {SCHEDULER}, so the noise that the model was trained with is not known"
+        add = f"add the {SCHEDULER} of the pipeline that it comes from"
+        raise InputError(what, path=files.folder / PIPELINE, advice=add)
+    for name in (VAE, VQVAE, SCHEDULER, *optional):
+        # without an autoencoder, latents would be taken for pixels
+        if name in listed and not files.holds(name, listed[name]):
+            what = f"is missing, though {PIPELINE} names it"
+            advice = "add it, or write [null, null] for it there" if name in optional else None
+            raise InputError(what, path=files.folder / name, advice=advice)
 
 
 def require_trainable(base: Base) -> None:
@@ -76,7 +94,7 @@ def _require_texts(base: Base) -> None:
         name
         for part in base.family.texts
         for name in (part.encoder, part.tokenizer)
-        if name not in base.components and not part.is_optional
+        if name not in base.components and (not part.is_optional or part.encoder in base.configs)
     ]
     if lacking or base.config.get("class_embed_type") or base.config.get("num_class_embeds"):
         what = f"takes captions, but the base has no {' and no '.join(lacking)}"

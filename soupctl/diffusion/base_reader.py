@@ -20,7 +20,7 @@ from ..checkpoints.listing import PIPELINE
 from ..checkpoints.remote.address import address_of
 from ..errors import InputError, MismatchError, UsageError
 from .base import AUTOENCODERS, MODEL, SCHEDULER, VAE, VQVAE, Base, Conditioning
-from .base_checks import require_trainable, shown_class
+from .base_checks import require_trainable, require_whole, shown_class
 from .base_files import BaseFiles
 from .component_classes import (
     CONFIG,
@@ -126,7 +126,7 @@ def _listed_components(
     """The components of a pipeline by folder, sorted; raises what `read_base` says of them."""
     _require_used(listed, class_name, family, files.folder)
     known = known_components(listed, files.folder)
-    _require_whole(known, files)
+    require_whole(known, files, [part.encoder for part in family.texts if part.is_optional])
     kind = known.pop(next(name for name in DENOISER_NAMES if name in known))
     if kind.name != class_name:
         what = f"has class {class_name}, but {PIPELINE} says {kind.name}"
@@ -188,15 +188,6 @@ def _require_used(
             what = f"is a {reprlib.repr(kind)[1:-1]}, which soupctl does not use in a pipeline"
             parts = ", ".join(used)
             raise MismatchError(what, path=folder / name, advice=f"supported are {parts}")
-
-
-def _require_whole(listed: Mapping[str, ComponentClass], files: BaseFiles) -> None:
-    """Raise InputError for a pipeline that lacks a component on which the others depend."""
-    for name in (*AUTOENCODERS, SCHEDULER):
-        # without an autoencoder, latents would be taken for pixels
-        if name in listed and not files.holds(name, listed[name]):
-            what = f"is missing, though {PIPELINE} names it"
-            raise InputError(what, path=files.folder / name)
 
 
 def _read_components(

@@ -57,7 +57,7 @@ NOISE_SCHEDULERS = tuple(
         *("DDIM", "DDIMInverse", "DDIMParallel", "DDPM", "DDPMParallel", "DEISMultistep"),
         *("DPMSolverMultistep", "DPMSolverSDE", "DPMSolverSinglestep", "EulerAncestralDiscrete"),
         *("EulerDiscrete", "HeunDiscrete", "KDPM2AncestralDiscrete", "KDPM2Discrete", "LCM"),
-        *("LMSDiscrete", "PNDM", "TCD", "UniPCMultistep"),
+        *("LMSDiscrete", "PNDM", "SASolver", "TCD", "UniPCMultistep"),
     )
 )
 """Schedulers with betas; only their noise schedule is used."""
@@ -80,8 +80,10 @@ _KNOWN = (
     ComponentClass("transformers", "CLIPTokenizerFast", _TOKENIZER, has_weights=False),
     # these are copied with a trained model, and never loaded
     ComponentClass("transformers", "CLIPFeatureExtractor", (PROCESSOR_CONFIG,), has_weights=False),
-    ComponentClass("transformers", "CLIPImageProcessor", (PROCESSOR_CONFIG,), has_weights=False),
-    ComponentClass("transformers", "CLIPImageProcessorPil", (PROCESSOR_CONFIG,), has_weights=False),
+    *(
+        ComponentClass("transformers", f"CLIPImageProcessor{kind}", (PROCESSOR_CONFIG,), False)
+        for kind in ("", "Fast", "Pil")
+    ),
     ComponentClass("transformers", "CLIPVisionModelWithProjection"),
     ComponentClass("stable_diffusion", "StableDiffusionSafetyChecker"),
 )

@@ -18,6 +18,7 @@ from .base import SCHEDULER, Base
 from .base_files import staged
 from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS
 from .families.family import Condition, Frame, TextPart
+from .memory import is_out_of_memory
 
 LONGEST_REASON = 200
 """Characters of a library's message that an error shows."""
@@ -77,10 +78,12 @@ def loading(base: Base) -> Iterator[None]:
         library.utils.logging.disable_progress_bar()
     try:
         yield
-    except (MemoryError, SoupError):
+    except SoupError:
         raise
     # a config can make the libraries raise anything
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what = f"cannot be loaded: {lines[0][:LONGEST_REASON]}"
         raise InputError(what, path=base.folder) from error

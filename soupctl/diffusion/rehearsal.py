@@ -7,16 +7,14 @@ tokenizer and the scheduler, which are small, are tried for real.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import diffusers
 import torch
 import transformers
 
-from ..checkpoints.safetensors import read_header
-from ..errors import InputError, Issue, MismatchError
+from ..errors import InputError, MismatchError
 from .base import SCHEDULER, Base, Conditioning
 from .base_files import staged
 from .families.family import Condition, Frame, TextPart
@@ -24,10 +22,7 @@ from .flow import TrainingObjective
 from .loading import encode_images, known_fields, load_tokenizer, loading
 from .published_configs import LENGTH
 from .sampling import sampler_of
-
-# names that diffusers used until 2023, and still reads
-RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-OLD_NAME = re.compile(r"(?<=\.)(query|key|value|proj_attn)(?=\.(weight|bias)$)")
+from .weight_checks import require_same_tensors
 
 
 def rehearse(base: Base, side: int, scheduler: Any, objective: TrainingObjective) -> None:
@@ -38,7 +33,7 @@ def rehearse(base: Base, side: int, scheduler: Any, objective: TrainingObjective
     """
     with loading(base), torch.no_grad(), torch.device("meta"):
         denoiser = getattr(diffusers, base.class_name).from_config(dict(base.config)).eval()
-        _require_same_tensors(base, denoiser)
+        require_same_tensors(base, base.denoiser, denoiser)
         sample = torch.zeros(1, base.channels, side, side)
         condition = _condition(base)
         timesteps = torch.zeros(1, dtype=torch.long)
@@ -82,7 +77,9 @@ def _encoder(base: Base, part: TextPart) -> Any:
     if len(tokens) != length or max(tokens) >= config.vocab_size:
         what = f"does not fit the text encoder, which knows {config.vocab_size} tokens"
         raise MismatchError(what, path=base.folder / part.tokenizer)
-    return kind(config)
+    encoder = kind(config)
+    require_same_tensors(base, part.encoder, encoder)
+    return encoder
 
 
 def _caption_length(base: Base, part: TextPart) -> int:
@@ -134,6 +131,7 @@ def count_tokens(base: Base, captions: Sequence[str]) -> list[int]:
 def _rehearse_vae(base: Base, config: Mapping[str, Any], side: int) -> None:
     vae = getattr(diffusers, base.components[base.autoencoder].name).from_config(dict(config))
     vae.eval()
+    require_same_tensors(base, base.autoencoder, vae)
     pixels = torch.zeros(1, base.pixel_channels, side * base.scale, side * base.scale)
     mean = encode_images(vae, pixels).chunk(2, dim=1)[0]
     decoded = vae.decode(mean, return_dict=False)[0]
@@ -149,29 +147,3 @@ def _rehearse_scheduler(base: Base, scheduler: Any, objective: TrainingObjective
     stepped = sampler.step(zeros, sampler.timesteps[0], zeros, return_dict=False)[0]
     if not bool(stepped.isfinite().all()):
         raise InputError("gives NaN or infinity", path=base.place(SCHEDULER))
-
-
-def _require_same_tensors(base: Base, denoiser: Any) -> None:
-    """Raise MismatchError unless the weights have the names and shapes of the config's model."""
-    expected = {name: tuple(tensor.shape) for name, tensor in denoiser.state_dict().items()}
-    issues = list(_differences(base, expected))
-    if issues:
-        raise MismatchError.collected(issues)
-
-
-def _differences(base: Base, expected: dict[str, tuple[int, ...]]) -> Iterator[Issue]:
-    for file in base.files.weights[base.denoiser].files:
-        for tensor in read_header(file).tensors:
-            shape = expected.pop(_new_name(tensor.name), None)
-            if shape is None:
-                yield Issue("is not in the model that its config describes", file, tensor.name)
-            elif shape != tensor.shape:
-                what = f"has shape {list(tensor.shape)}, but its config says {list(shape)}"
-                yield Issue(what, file, tensor.name)
-    for name in expected:
-        what = "is missing, though its config describes it"
-        yield Issue(what, base.denoiser_folder, name)
-
-
-def _new_name(name: str) -> str:
-    return OLD_NAME.sub(lambda found: RENAMED[found[1]], name)

@@ -8,7 +8,8 @@ that a file that changed is converted anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,23 +19,37 @@ from ..checkpoints.layout import SUFFIXES
 from ..checkpoints.safetensors import read_header
 from ..choices import Layout
 from ..errors import LimitError, MismatchError
+from ..format.strict_json import decode, parse_config
 from ..ledger.sealed import canonical
 from ..storage import cache
+from ..storage.atomic import publish_bytes
 from ..storage.cached_folder import cached_folder
+from ..storage.files import read_file
 from ..storage.place import refusing
 from ..storage.reader import FileIdentity
+from .base import SCHEDULER
+from .component_classes import SCHEDULER_CONFIG
 
 if TYPE_CHECKING:
     from ..convert.request import ConvertRequest
 
 SINGLE_FILE = "single-file"
 """The folder in a run's folder for the single file that it makes."""
-FORM = 1
+FORM = 2
 """Raised when the same file is converted to another pipeline than before."""
 MOST_BASES = 4
 """Pipelines that are kept, those used last; one that is in use is always kept."""
-LEFT_OUT = ("model_ema.*", "lora_*", "*.position_ids", "embedding_manager.*")
+LEFT_OUT = ("model_ema.*", "lora_*", "*.position_ids", "embedding_manager.*", "*_model.loss.*")
 """Tensors that no model of a pipeline needs: averages, adapters, and numbers of positions."""
+V_PREDICTION: Mapping[str, object] = {"prediction_type": "v_prediction"}
+ZERO_SNR: Mapping[str, object] = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+MARKS = {"v_pred": V_PREDICTION, "ztsnr": ZERO_SNR}
+"""Tensors that say how a model was trained, as ComfyUI reads them, and the scheduler's fields."""
+OTHER_NOISE = ("edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
+"""Tensors of models that were trained with the noise of EDM."""
+STATEMENTS = ("modelspec.prediction_type", "prediction_type")
+"""Metadata that says what a model predicts."""
+PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 CONFIGS = frozenset((".json", ".txt", ".model"))
 """Endings of the files that are taken from another pipeline, or tokenizer."""
 
@@ -53,7 +68,8 @@ def pipeline_of(file: Path, config_from: str | Path | None) -> Path:
     """
     from ..convert.layouts.families import family_of_file
 
-    names = [tensor.name for tensor in read_header(file).tensors]
+    header = read_header(file)
+    names = [tensor.name for tensor in header.tensors]
     if family_of_file(names) is None:
         what = "is not a pipeline of SD 1.x, SD 2.x, SDXL or Flux in the layout of LDM"
         raise MismatchError(what, path=file, advice="use a diffusers folder")
@@ -61,12 +77,15 @@ def pipeline_of(file: Path, config_from: str | Path | None) -> Path:
         what = "is a single file, which has no tokenizer"
         advice = "--config-from DIR takes those of a pipeline, or of a folder of tokenizers"
         raise MismatchError(what, path=file, advice=advice)
+    if other := [name for name in OTHER_NOISE if name in names]:
+        what = "says that the model was trained with the noise of EDM, which is not supported"
+        raise MismatchError(what, path=file, tensor=other[0])
     folder = _place(file, Path(config_from))
     # other processes of the same training wait, and find it there
     return cached_folder(
         folder,
         f"pipeline/{file.stem}",
-        lambda place: _convert(file, place, config_from, names),
+        lambda place: _convert(file, place, config_from, names, header.metadata),
         MOST_BASES,
     )
 
@@ -115,11 +134,31 @@ def _configs(folder: Path) -> Iterator[Path]:
     return (path for path in found if path.suffix in CONFIGS)
 
 
-def _convert(file: Path, place: Path, config_from: str | Path, names: list[str]) -> None:
+def _said_of_noise(names: Collection[str], metadata: Mapping[str, str]) -> dict[str, object]:
+    """The fields of the scheduler that a single file says itself, in its tensors or metadata."""
+    said = [PREDICTIONS[metadata[key]] for key in STATEMENTS if metadata.get(key) in PREDICTIONS]
+    found: dict[str, object] = {"prediction_type": said[0]} if said else {}
+    if metadata.get("ss_zero_terminal_snr") == "True":
+        found |= ZERO_SNR
+    for name, fields in MARKS.items():
+        if name in names:
+            found |= fields
+    return found
+
+
+def _convert(
+    file: Path,
+    place: Path,
+    config_from: str | Path,
+    names: list[str],
+    metadata: Mapping[str, str],
+) -> None:
     from ..convert.request import ConvertRequest
     from ..convert.write import convert
 
-    unused = [glob for glob in LEFT_OUT if any(fnmatchcase(name, glob) for name in names)]
+    unused = [
+        glob for glob in (*LEFT_OUT, *MARKS) if any(fnmatchcase(name, glob) for name in names)
+    ]
     convert(
         ConvertRequest(
             file,
@@ -130,3 +169,7 @@ def _convert(file: Path, place: Path, config_from: str | Path, names: list[str])
             ignore_ledger=True,
         )
     )
+    if said := _said_of_noise(names, metadata):
+        config = place / SCHEDULER / SCHEDULER_CONFIG
+        own = parse_config(decode(read_file(config)))
+        publish_bytes(config, json.dumps(own | said, indent=2).encode(), replace=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from ..diffusion.loading import (
     encode_nothing,
     load_models,
 )
+from ..diffusion.memory import is_out_of_memory
 from ..diffusion.sampling import Sampler, initial_noise, sample, sampler_of
 from ..diffusion.single_file import is_single_file
-from ..errors import InputError, UsageError
+from ..errors import InputError, LimitError, UsageError
 from ..ledger.names import unique_names
 from .checked_model import CheckedModel, check_model, require_banks_fit
 from .request import BankUse, SampleRequest
@@ -117,23 +119,26 @@ def _images_of_model(
     count_step: Callable[[], None],
 ) -> Iterator[ModelImages]:
     """The images of one checkpoint, alone and then with each bank."""
-    models = load_models(model.base)
-    for part in (models.denoiser, *models.frozen):
-        part.to(device)
+    with _advising(model):
+        models = load_models(model.base)
+        for part in (models.denoiser, *models.frozen):
+            part.to(device)
     labels = _image_labels(model, request)
     notice = ""
     if model.classes and model.null_class is None:
         notice = "sampled without guidance: its null class is not known"
-    own = _images(model, models, request, device, count_step)
+    with _advising(model):
+        own = _images(model, models, request, device, count_step)
     yield ModelImages(model.name, own, labels, notice)
     side = (model.side, model.side) if use.resize_prompts else None
     for title, bank in banks.items():
-        with attach(
+        attached = attach(
             models.denoiser,
             bank,
             allow_base_mismatch=use.allow_base_mismatch,
             resize_prompts_to=side,
-        ):
+        )
+        with attached, _advising(model):
             images = _images(model, models, request, device, count_step)
         yield ModelImages(f"{model.name} + {title}", images, labels)
 
@@ -142,6 +147,19 @@ def _image_labels(model: CheckedModel, request: SampleRequest) -> tuple[str, ...
     """The prompt or class of each image, in words; none for models that take neither."""
     texts = request.prompts or [f"class {each}" for each in model.classes]
     return tuple(texts[number % len(texts)] for number in range(request.images)) if texts else ()
+
+
+@contextmanager
+def _advising(model: CheckedModel) -> Iterator[None]:
+    """Raise LimitError with advice in place of an error of the block that says out of memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        what = f"out of memory in drawing images of {model.side * model.base.scale} pixels"
+        advice = "a smaller --resolution takes less; --device cpu takes the system's memory"
+        raise LimitError(what, path=model.name, advice=advice) from error
 
 
 def _images(
@@ -167,7 +185,11 @@ def _images(
         if not bool(latents.isfinite().all()):
             what = "its images hold NaN or infinity"
             raise InputError(what, path=model.name, advice="try a --guidance nearer to 1")
-        images.append(decode_latents(models, latents).cpu())
+        made = decode_latents(models, latents).cpu()
+        if not bool(made.isfinite().all()):
+            place = model.base.folder / model.base.autoencoder
+            raise InputError("makes NaN or infinity of finite latents", path=place)
+        images.append(made)
     return torch.cat(images)
 
 

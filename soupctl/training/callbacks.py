@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from ..choices import Tracker
+from ..diffusion.memory import is_out_of_memory
 from ..errors import TrainingError
 from ..images.grid import save_picture, save_png
 from .checkpoint import save_checkpoint
 from .distributed import is_sharded, local_part, max_over_processes, wait_for_all
 from .loop import LoopState, StepResult
 from .metrics import VALIDATION, SmoothedLoss, append_row, read_metrics, smoothed
-from .out_of_memory import is_out_of_memory
 from .sample_grids import GridSampler
 from .setup import PreparedRun
 from .signals import DeferredSignal

@@ -11,7 +11,6 @@ so a file that exists is right, whichever run wrote it.
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from .dataset import Sample
 from .kept_images import KeptImages
 from .options import Options
 from .pixels import frame_of, read_pixels
+from .signals import begin_worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +286,6 @@ def batches(examples: Examples, sampler: BatchSampler, workers: int) -> Iterator
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
-        worker_init_fn=_ignore_interrupts if workers else None,
+        worker_init_fn=begin_worker if workers else None,
     )
     return iter(loader)
-
-
-def _ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C to the training process, which still needs its batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

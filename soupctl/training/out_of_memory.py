@@ -8,21 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from ..choices import Optimizer, Precision
+from ..diffusion.memory import is_out_of_memory
 from ..errors import LimitError
 from .options import Options
-
-SYSTEM = "DefaultCPUAllocator: can't allocate memory"
-"""PyTorch's message when the system, not a GPU, has no memory left."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a GPU or the system has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and SYSTEM in str(error)
-    )
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .run_lock import leave_locks
+
 DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,3 +60,10 @@ def deferred_signals() -> Iterator[DeferredSignal]:
         yield kept
     finally:
         kept.restore()
+
+
+def begin_worker(_worker: int) -> None:
+    """Leave Ctrl-C to the training process, which still needs its batches, and its locks."""
+    leave_locks()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -6,13 +6,11 @@ Rule 2: the result is published before the record says that the run is finished.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..banks.load import BANK
 from ..diffusion.base import MODEL
@@ -36,6 +34,7 @@ from .metrics import rewind
 from .notices import first_names
 from .out_of_memory import advising
 from .publish import publish, run_facts
+from .run_lock import locked_run
 from .run_record import RunRecord, read_record, require_same_run, write_record
 from .sample_grids import GridSampler, grid_prompts
 from .setup import PreparedRun
@@ -85,7 +84,7 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
         with wait_for_all(accelerator):
             _require_folder(out)
             out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(out, accelerator))
+            stack.enter_context(locked_run(out, accelerator))
             record = _earlier_record(run)
             if record is not None and _is_complete(record, run):
                 return TrainedRun(out, record.facts["steps"], True, record.facts["weights"])
@@ -94,19 +93,27 @@ def finetune(run: PreparedRun, reporter: Reporter, task: Task = DENOISER) -> Tra
             if accelerator.is_main_process:
                 _prepare_folder(run, checkpoint)
             load_models_unsharded(accelerator)
-            models = load_models(run.base)
-        if run.options.cache_texts:
-            models = with_cached_texts(run, models, grid_prompts(run))
-        state = task.initial_state(run, models)
-        if checkpoint is not None:
-            restore_checkpoint(state, checkpoint)
-        loss = task.loss_function(run, models, state)
-        _train(run, models, state, checkpoint, reporter, loss)
+        with advising(run.options, max(run.plan.resolution, *run.options.bucket_resolutions, 0)):
+            models = _load(run)
+            state = task.initial_state(run, models)
+            if checkpoint is not None:
+                restore_checkpoint(state, checkpoint)
+            loss = task.loss_function(run, models, state)
+            _train(run, models, state, checkpoint, reporter, loss)
         with wait_for_all(accelerator):
             digest = task.publish(run, state, reporter)
         # the next run of the same command starts with an empty device
         accelerator.free_memory()
         return TrainedRun(out, run.plan.steps, False, digest)
+
+
+def _load(run: PreparedRun) -> Models:
+    """The models of a run's base; with cached embeddings of texts in place of text encoders."""
+    with wait_for_all(run.accelerator):
+        models = load_models(run.base)
+    if run.options.cache_texts:
+        models = with_cached_texts(run, models, grid_prompts(run))
+    return models
 
 
 def require_startable(run: PreparedRun, reporter: Reporter) -> None:
@@ -118,7 +125,7 @@ def require_startable(run: PreparedRun, reporter: Reporter) -> None:
     with ExitStack() as stack:
         if os.path.lexists(out):
             _require_folder(out)
-            stack.enter_context(_locked(out, run.accelerator))
+            stack.enter_context(locked_run(out, run.accelerator))
             record = _earlier_record(run)
             if record is not None and _is_complete(record, run):
                 reporter.say(f"{out} is already complete")
@@ -143,23 +150,6 @@ def _prepare_folder(run: PreparedRun, checkpoint: TrainingCheckpoint | None) -> 
     # before the record of the run, because a run with a record must also have its list of images
     publish_bytes(out / RECORD, encode_record(run.images), replace=True)
     write_record(out, RunRecord(run.identity, False, run_facts(run)))
-
-
-@contextmanager
-def _locked(out: Path, accelerator: Any) -> Iterator[None]:
-    """Lock the folder against other runs; the main process does it for all processes."""
-    if not accelerator.is_main_process:
-        yield
-        return
-    fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError("is in use by another run", path=out) from None
-        yield
-    finally:
-        os.close(fd)
 
 
 def _earlier_record(run: PreparedRun) -> RunRecord | None:
@@ -263,8 +253,7 @@ def _train(
         reporter.begin(state.step, plan.steps)
         try:
             results = train(state, options, plan.steps, batches, loss)
-            with advising(options, max(plan.resolution, *options.bucket_resolutions, 0)):
-                for result in results:
-                    callbacks.after_step(result)
+            for result in results:
+                callbacks.after_step(result)
         finally:
             reporter.end()

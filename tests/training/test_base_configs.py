@@ -67,7 +67,7 @@ CASES = {
     "a vae of other channels": ("text/vae", {"latent_channels": 8}, 4),
     "a factor of zero": ("text/vae", {"scaling_factor": 0}, 3),
     "no factor": ("text/vae", {"scaling_factor": None}, 3),
-    "an encoder of other width": ("text/text_encoder", {"hidden_size": 8}, 3),
+    "an encoder of other width": ("text/text_encoder", {"hidden_size": 8}, 4),
     "too few tokens": ("text/text_encoder", {"vocab_size": 5}, 4),
     "captions without end": ("text/tokenizer", {"model_max_length": 10**30}, 3),
     "captions that are too long": ("text/tokenizer", {"model_max_length": 77}, 4),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import diffusers
 import pytest
 import torch
+from family_images import drawn
 
 from soupctl.choices import Optimizer, Precision
 from soupctl.diffusion.objective import Objective
@@ -13,6 +15,7 @@ from soupctl.errors import LimitError
 from soupctl.training.options import Options
 from soupctl.training.out_of_memory import advising, smaller
 from soupctl.training.sample_grids import GridSampler
+from soupctl.training.validation import Validation
 
 ERRORS = {
     "GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -71,6 +74,43 @@ def test_a_run_without_memory_keeps_its_checkpoint_and_can_be_resumed(
     monkeypatch.undo()
 
     assert [3, 4] == trained("plain", tmp_path / "run", save_every=2).steps
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_a_base_that_does_not_fit_is_told_from_one_that_cannot_be_loaded(
+    bases, running, monkeypatch, kind
+):
+    def load(*_arguments, **_options):
+        raise ERRORS[kind]
+
+    base = running.read_base(bases["plain"])
+    monkeypatch.setattr(diffusers.UNet2DModel, "from_pretrained", load)
+
+    with pytest.raises(type(ERRORS[kind])):
+        running.load_models(base)
+
+
+def test_a_validation_loss_without_memory_says_what_to_make_smaller(trained, tmp_path, monkeypatch):
+    def measure(self, _state):
+        raise ERRORS["GPU"]
+
+    monkeypatch.setattr(Validation, "measure", measure)
+
+    with pytest.raises(LimitError, match="out of memory in training on 2 images of 8 pixels"):
+        trained("plain", tmp_path / "run", validate_share=0.5)
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_images_without_memory_say_what_to_make_smaller(bases, monkeypatch, kind):
+    def decode(*_arguments):
+        raise ERRORS[kind]
+
+    monkeypatch.setattr("soupctl.images.compare.decode_latents", decode)
+
+    with pytest.raises(LimitError, match="out of memory in drawing images of 8 pixels") as refusal:
+        drawn(bases["plain"])
+
+    assert "a smaller --resolution takes less" in refusal.value.message()
 
 
 def test_a_grid_without_memory_is_left_out_and_changes_nothing(trained, tmp_path, monkeypatch):

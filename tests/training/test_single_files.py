@@ -19,7 +19,8 @@ import transformers
 from soupctl import verbs
 from soupctl.choices import Layout, SaveAs
 from soupctl.convert.configs.tokenizers import tokenizer_files
-from soupctl.errors import InputError, SoupError, UsageError
+from soupctl.diffusion.loading import load_scheduler
+from soupctl.errors import InputError, MismatchError, SoupError, UsageError
 from soupctl.verbs import ConvertRequest, content_digests
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -150,6 +151,64 @@ def test_runs_on_a_single_file_average_draw_and_one_is_removed_exactly(
 
     found = drawn(soup, prompts=PROMPTS)
     assert not torch.equal(found, drawn(base, prompts=PROMPTS, config_from=saved / "words"))
+
+
+@pytest.mark.parametrize(
+    ("marks", "metadata", "expected"),
+    [
+        ((), {}, ("epsilon", False)),
+        (("v_pred",), {}, ("v_prediction", False)),
+        (("v_pred", "ztsnr"), {}, ("v_prediction", True)),
+        ((), {"modelspec.prediction_type": "v"}, ("v_prediction", False)),
+        ((), {"prediction_type": "epsilon", "ss_v2": "True"}, ("epsilon", False)),
+        ((), {"prediction_type": "?"}, ("epsilon", False)),
+        (("v_pred",), {"ss_zero_terminal_snr": "True"}, ("v_prediction", True)),
+    ],
+)
+def test_a_single_file_says_itself_what_it_predicts(
+    running, saved, tmp_path, marks, metadata, expected
+):
+    file = with_marks(running, saved, tmp_path, marks, metadata)
+
+    base = running.read_base(file, None, saved / "words")
+
+    scheduler = load_scheduler(base).config
+    assert expected == (scheduler.prediction_type, scheduler.rescale_betas_zero_snr)
+
+
+def test_a_single_file_trained_with_the_noise_of_edm_is_refused(running, saved, tmp_path):
+    file = with_marks(running, saved, tmp_path, ("edm_mean",), {})
+
+    with pytest.raises(MismatchError, match="edm_mean: says that the model was trained with the"):
+        running.read_base(file, None, saved / "words")
+
+
+def test_a_text_encoder_in_a_single_file_may_lack_the_wrapper_of_its_names(
+    running, saved, tmp_path
+):
+    tensors = running.load_file(saved / "sd1.safetensors")
+    plain = {
+        name.replace("transformer.text_model.", "transformer."): tensors[name] for name in tensors
+    }
+    running.save_file(plain, tmp_path / "old.safetensors")
+
+    own, theirs = (
+        running.load_models(running.read_base(file, None, saved / "words"))
+        .text_encoders["text_encoder"]
+        .state_dict()
+        for file in (tmp_path / "old.safetensors", saved / "sd1.safetensors")
+    )
+
+    assert plain.keys() != tensors.keys()
+    assert all(torch.equal(own[name], theirs[name]) for name in theirs)
+
+
+def with_marks(running, saved, folder, marks, metadata) -> Path:
+    """A copy of a single file that says how it was trained."""
+    tensors = running.load_file(saved / "sd1.safetensors")
+    tensors |= {name: torch.zeros(1) for name in marks}
+    running.save_file(tensors, folder / "said.safetensors", metadata)
+    return folder / "said.safetensors"
 
 
 def test_only_a_single_file_is_given_configs(running, bases, saved):

@@ -11,14 +11,18 @@ from .shapes import Shapes, counted, first, size
 
 HEAD = 64
 """Channels of a head, in all of them."""
-LAYERS = "text_model.encoder.layers."
+WRAPPED = "text_model."
+"""Beginning of the names, which some files leave out."""
+LAYERS = f"{WRAPPED}encoder.layers."
 
 
 def encoder_config(shapes: Shapes, *, is_open_clip: bool) -> dict[str, Any]:
     """The config of a text encoder: of CLIP, or of T5."""
     if any(name.startswith("encoder.block.") for name in shapes):
         return _t5(shapes)
-    embedding = "text_model.embeddings.token_embedding.weight"
+    if not any(name.startswith(WRAPPED) for name in shapes):
+        shapes = {**shapes, **{WRAPPED + name: shape for name, shape in shapes.items()}}
+    embedding = f"{WRAPPED}embeddings.token_embedding.weight"
     width = size(shapes, embedding, 1)
     projected = size(shapes, "text_projection.weight", 0)
     is_projected = projected > 0 and is_open_clip
@@ -32,7 +36,7 @@ def encoder_config(shapes: Shapes, *, is_open_clip: bool) -> dict[str, Any]:
         "intermediate_size": size(shapes, f"{LAYERS}0.mlp.fc1.weight", 0),
         "layer_norm_eps": 1e-05,
         "max_position_embeddings": size(
-            shapes, "text_model.embeddings.position_embedding.weight", 0
+            shapes, f"{WRAPPED}embeddings.position_embedding.weight", 0
         ),
         "model_type": "clip_text_model",
         "num_attention_heads": max(1, width // HEAD),

@@ -151,11 +151,17 @@ def _why_left_out(name: str, family: ModelFamily) -> str | None:
     )
 
 
+SAYING = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_min")
+"""Tensors that say how a model was trained, as ComfyUI reads them."""
+
+
 def _homeless(label: str, name: str, layout: Layout) -> Issue:
     other = "of diffusers" if layout is Layout.DIFFUSERS else "of single files"
     advice = f"--exclude '{name}' leaves it out"
     if name.startswith("model_ema."):
         advice = "--exclude 'model_ema.*' leaves out all of its kind"
+    if name in SAYING:
+        advice += "; it says how the model was trained, so --config-from a pipeline that says so"
     return Issue(f"has no place in the layout {other}", label, name, advice)
 
 
