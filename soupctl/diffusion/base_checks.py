@@ -14,7 +14,7 @@ from ..checkpoints.listing import PIPELINE
 from ..errors import InputError, MismatchError
 from .base import SCHEDULER, VAE, VQVAE, Base, Conditioning
 from .base_files import BaseFiles
-from .component_classes import FLOW_SCHEDULERS, NOISE_SCHEDULERS, ComponentClass
+from .component_classes import CONFIG, FLOW_SCHEDULERS, NOISE_SCHEDULERS, ComponentClass
 from .config_fields import FIELDS, FLOW_FIELDS, SCHEDULER_FIELDS, require_fields
 
 AUTOENCODERS: Mapping[str, tuple[str, ...]] = {
@@ -22,6 +22,8 @@ AUTOENCODERS: Mapping[str, tuple[str, ...]] = {
     VQVAE: ("VQModel", "AutoencoderKL"),
 }
 """The classes of an autoencoder, by its folder."""
+OF_LATENTS = ("LDMPipeline", "LatentDiffusionUncondPipeline")
+"""Classes of pipelines whose denoiser takes latents, although they may have as many channels."""
 LONGEST_CLASS = 80
 """Characters of a class name that messages show."""
 
@@ -40,12 +42,19 @@ def require_whole(
         what = f"names no {SCHEDULER}, so the noise that the model was trained with is not known"
         add = f"add the {SCHEDULER} of the pipeline that it comes from"
         raise InputError(what, path=files.folder / PIPELINE, advice=add)
-    for name in (VAE, VQVAE, SCHEDULER, *optional):
+    for name in AUTOENCODERS:
+        if name not in listed and (files.folder / name / CONFIG).is_file():
+            what = (
+                f"is there, but {PIPELINE} does not name it, so latents would be taken for pixels"
+            )
+            advice = "name it there, or remove it"
+            raise InputError(what, path=files.folder / name, advice=advice)
+    for name in (*AUTOENCODERS, SCHEDULER, *optional):
         # without an autoencoder, latents would be taken for pixels
         if name in listed and not files.holds(name, listed[name]):
             what = f"is missing, though {PIPELINE} names it"
-            advice = "add it, or write [null, null] for it there" if name in optional else None
-            raise InputError(what, path=files.folder / name, advice=advice)
+            way = "add it, or write [null, null] for it there" if name in optional else None
+            raise InputError(what, path=files.folder / name, advice=way)
 
 
 def require_trainable(base: Base) -> None:
@@ -70,6 +79,9 @@ def require_trainable(base: Base) -> None:
         raise MismatchError(what, path=place)
     if base.vae is not None:
         _require_fitting_vae(base, base.vae)
+    elif base.pipeline.get("_class_name") in OF_LATENTS:
+        what = f"is a {base.pipeline['_class_name']}, but has no autoencoder to make its latents"
+        raise MismatchError(what, path=base.folder / PIPELINE)
     if base.vae is None and base.channels not in (1, 3):
         what = f"takes {base.channels} channels, but the base has no vae to make them"
         raise MismatchError(what, path=place)

@@ -79,15 +79,16 @@ T5_FIELDS: Mapping[str, Field] = {
 _TOKEN = optional(either(TEXT, Field("an object", lambda value: isinstance(value, dict))))
 
 TOKENIZER_FIELDS: Mapping[str, Field] = {
-    "add_prefix_space": FLAG,
+    "add_prefix_space": optional(FLAG),
     "added_tokens_decoder": Field("an object", lambda value: isinstance(value, dict)),
-    "additional_special_tokens": listed(TEXT, 0),
+    # a tokenizer of T5 has a hundred
+    "additional_special_tokens": optional(listed(_TOKEN, 0, LONGEST)),
     "backend": optional(TEXT),
     "bos_token": _TOKEN,
     "clean_up_tokenization_spaces": optional(FLAG),
-    "do_lower_case": FLAG,
+    "do_lower_case": optional(FLAG),
     "eos_token": _TOKEN,
-    "extra_ids": whole(0, LONGEST),
+    "extra_ids": optional(whole(0, LONGEST)),
     "errors": choice("replace", "strict", "ignore"),
     "model_max_length": required(SIZE),
     "pad_token": _TOKEN,

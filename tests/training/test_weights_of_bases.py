@@ -149,6 +149,40 @@ def test_a_pipeline_without_a_scheduler_is_refused(bases, running, tmp_path, lis
         running.read_base(base)
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_latents_are_not_taken_for_pixels_if_the_list_leaves_their_autoencoder_out(
+    tiny, running, tmp_path, is_there
+):
+    base = tiny.latent_base(tmp_path / "base")
+    edit(base / "model_index.json", vqvae=[None, None])
+    if not is_there:
+        shutil.rmtree(base / "vqvae")
+
+    expected = "vqvae: is there, but model_index.json does not" if is_there else "no autoencoder"
+    with pytest.raises((InputError, MismatchError), match=expected):
+        running.read_base(base)
+
+
+def test_a_tokenizer_of_t5_has_a_hundred_tokens_of_its_own(families, running, tmp_path):
+    base = shutil.copytree(families["flux"], tmp_path / "base")
+    file = base / "text_encoder_2" / "model.safetensors"
+    tensors = load_file(file)
+    rows = tensors["shared.weight"]
+    tensors["shared.weight"] = torch.cat([rows, rows.new_zeros(100, rows.shape[1])])
+    save_file(tensors, file, {"format": "pt"})
+    edit(base / "text_encoder_2" / "config.json", vocab_size=len(tensors["shared.weight"]))
+    edit(
+        base / "tokenizer_2" / "tokenizer_config.json",
+        add_prefix_space=None,
+        additional_special_tokens=[f"<extra_id_{number}>" for number in range(100)],
+        extra_ids=100,
+        legacy=True,
+        sp_model_kwargs={},
+    )
+
+    checked(running, base)
+
+
 @pytest.mark.parametrize("kind", ["CLIPImageProcessorFast", "CLIPImageProcessorPil"])
 def test_an_image_processor_may_be_of_any_implementation(bases, running, tmp_path, kind):
     base = edited(
