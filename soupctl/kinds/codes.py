@@ -35,6 +35,8 @@ CODES = frozenset({"weight", "qweight"})
 """Last parts of the names of matrices, whose integers are codes."""
 BLOCK = (128, 128)
 """Rows and columns of a block if no config gives them (DeepSeek-V3)."""
+DEEPEST = 3
+"""Most modules between a layer and a tensor that says how its codes are read."""
 OF_CODES = pattern("scale|zero_?p|smooth|quant|rotation|hadamard|codebook|absmax|amax")
 """Parts of the names of tensors that say how the codes beside them are read."""
 DEQUANTISED = frozenset(
@@ -252,7 +254,7 @@ def _layers_above(name: str, tensors: Mapping[str, Tensor]) -> Iterator[str]:
     parent, _, last = name.rpartition(".")
     if last not in KNOWN and OF_CODES.search(last):
         yield parent
-    while parent:
+    for _ in range(min(DEEPEST, parent.count("."))):
         parent = parent.rpartition(".")[0]
         weight = tensors.get(f"{parent}.weight")
         if weight is not None and weight.dtype in FP8 and OF_CODES.search(name, len(parent)):
