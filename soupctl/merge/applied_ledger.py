@@ -22,7 +22,6 @@ from .new_ledger import (
     draft_entries,
     require_ledgers_fit,
     require_no_cancelling,
-    require_one_sign,
 )
 from .order import Outcome
 from .step import Rule
@@ -73,12 +72,11 @@ def complete_applied(
     wholes: WholeModels | None,
     other_base: bool,
 ) -> Ledger:
-    """The draft of the component at a position with the digests of the pass.
+    """The draft of the component at `position` with the digests of the pass.
 
-    So many models are the first of the component, and its deltas follow.
-
-    Raises LedgerError for an input whose ledger does not match its tensors, MismatchError for
-    deltas of another base unless they are asked for, and UsageError for models that are one.
+    The first `models` of the component's checkpoints are models, and its deltas follow. Raises
+    LedgerError for an input whose ledger does not match its tensors, MismatchError for deltas of
+    another base unless they are asked for, and UsageError for models that are one.
     """
     outcome = outcomes[position]
     require_ledgers_fit(component, outcome)
@@ -101,10 +99,7 @@ def complete_applied(
             replace(entry, pipelines=its) for entry, its in zip(entries, completed, strict=True)
         ]
     if models > 1:
-        if draft.allow_nonfinite:
-            require_one_sign(entries)
-        if draft.blocks:
-            require_no_cancelling(entries, len(draft.blocks))
+        require_no_cancelling(draft, entries)
     ingredients = merged(entries)
     return replace(
         draft,

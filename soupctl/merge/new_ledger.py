@@ -206,10 +206,7 @@ def complete_average(
             replace(entry, pipelines=(replace(entry.pipelines[0], digest=digest),))
             for entry, digest in zip(entries, _pipelines(inputs, outcomes, count), strict=True)
         ]
-    if draft.allow_nonfinite:
-        require_one_sign(entries)
-    if draft.blocks:
-        require_no_cancelling(entries, len(draft.blocks))
+    require_no_cancelling(draft, entries)
     taken = IntegerSource(outcome.ingredients[0], outcome.taken) if outcome.taken else None
     takes = tuple((glob, outcome.ingredients[source]) for glob, source in recipe.takes)
     source = recipe.config_from
@@ -241,7 +238,18 @@ def _pipelines(inputs: Inputs, outcomes: Sequence[Outcome], count: int) -> Itera
         yield pipeline_digest(dict(zip(names, contents, strict=True)))
 
 
-def require_one_sign(entries: Sequence[IngredientEntry]) -> None:
+def require_no_cancelling(draft: Ledger, entries: Sequence[IngredientEntry]) -> None:
+    """Raise UsageError for a content given several times, if its weights cancel and that shows.
+
+    It shows in infinity, which the draft may allow, and in the dtype of a block.
+    """
+    if draft.allow_nonfinite:
+        _require_one_sign(entries)
+    if draft.blocks:
+        _require_weight_in_blocks(entries, len(draft.blocks))
+
+
+def _require_one_sign(entries: Sequence[IngredientEntry]) -> None:
     """Raise UsageError for a content that is added and subtracted: infinity would not cancel."""
     signs: dict[tuple[str, int], bool] = {}
     most = max(len(entry.blocks) for entry in entries)
@@ -258,7 +266,7 @@ def require_one_sign(entries: Sequence[IngredientEntry]) -> None:
             raise UsageError(what, path=entry.name, advice="give it once, with the summed weight")
 
 
-def require_no_cancelling(entries: Sequence[IngredientEntry], blocks: int) -> None:
+def _require_weight_in_blocks(entries: Sequence[IngredientEntry], blocks: int) -> None:
     """Raise UsageError for a content whose weights cancel in one block: its dtype would count."""
     given: dict[tuple[str, int], list[Fraction]] = {}
     for entry in entries:

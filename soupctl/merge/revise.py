@@ -41,7 +41,7 @@ from .revision import AddedPipeline, Addition, ComponentChange, Revision
 from .run import carry_out
 from .shared_components import added_pipeline, removals_by_component, require_new_pipelines
 from .sources import is_added, require_digests
-from .whole_digests import open_partial, with_whole_digests
+from .whole_digests import open_partial_delta, with_whole_digests
 
 
 def revise(
@@ -67,8 +67,8 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     soup = find_input(revision.soup, *place)
     revision = with_whole_digests(with_data_digests(revision, soup), soup)
     digests = {n: added_digest(each.path, soup) for n, each in enumerate(revision.additions)}
-    partial = {n: digest for n, digest in digests.items() if digest is not None}
-    additions = [each for n, each in enumerate(revision.additions) if n not in partial]
+    deltas = {n: digest for n, digest in digests.items() if digest is not None}
+    additions = [each for n, each in enumerate(revision.additions) if n not in deltas]
     added = [find_for(each.path, *place) for each in additions]
     removed = [
         find_for(each.what, *place) if is_input(each.what) else None for each in revision.removals
@@ -79,8 +79,8 @@ def open_revision(revision: Revision) -> Iterator[Job]:
     removed = [None if each is None else next(rest) for each in removed]
     with ExitStack() as stack:
         changes = _component_changes(stack, revision, soup, added, removed, additions)
-        deltas = [(revision.additions[n], digest) for n, digest in partial.items()]
-        changes = _with_partial(stack, changes, soup, deltas)
+        given = [(revision.additions[n], digest) for n, digest in deltas.items()]
+        changes = _with_partial_deltas(stack, changes, soup, given)
         yield planned((soup, *added), [revise_component(change) for change in changes])
 
 
@@ -133,7 +133,7 @@ def _component_changes(
     return [replace(change, freed=freed) for change in changes]
 
 
-def _with_partial(
+def _with_partial_deltas(
     stack: ExitStack,
     changes: Sequence[ComponentChange],
     soup: ModelFiles,
@@ -145,7 +145,7 @@ def _with_partial(
     names = tuple(component.name for component in soup.components)
     bases = Bases(soup.label, tuple(change.soup for change in changes), names)
     inputs = [change.inputs for change in changes]
-    opened = [open_partial(stack, inputs, *each, bases) for each in deltas]
+    opened = [open_partial_delta(stack, inputs, *each, bases) for each in deltas]
     found = []
     for position, change in enumerate(changes):
         here = [(x, each) for x in opened if (each := x.checkpoints[position]) is not None]

@@ -32,7 +32,7 @@ class PartialDelta:
     """The checkpoint for each component of the soup; None where nothing changes."""
 
 
-def open_partial(
+def open_partial_delta(
     stack: ExitStack,
     inputs: Sequence[OpenedInputs],
     addition: Addition,

@@ -142,7 +142,7 @@ def _component(
         return sum(source.tensors[name].size for source in sources)
 
     reading = with_read_progress(execution, sum(map(size, shared)))
-    parts = list(chain.from_iterable(run_in_order(compare, tasks(shared, size), reading)))
+    found = list(chain.from_iterable(run_in_order(compare, tasks(shared, size), reading)))
     deltas = range(len(sources) - 1)
     return DeltaMatrix(
         name=component.name,
@@ -151,13 +151,13 @@ def _component(
         tensors=len(shared),
         left_out=tuple(others),
         products=tuple(
-            tuple(total(float(each.products[row, column]) for each in parts) for column in deltas)
+            tuple(total(float(each.products[row, column]) for each in found) for column in deltas)
             for row in deltas
         ),
-        base_square=total(each.base for each in parts),
-        conflicts=sum(each.conflicts for each in parts),
-        changed=sum(each.changed for each in parts),
-        nonfinite=sum(each.nonfinite for each in parts),
+        base_square=total(each.base for each in found),
+        conflicts=sum(each.conflicts for each in found),
+        changed=sum(each.changed for each in found),
+        nonfinite=sum(each.nonfinite for each in found),
     )
 
 

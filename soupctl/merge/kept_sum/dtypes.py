@@ -22,7 +22,7 @@ from .holders import Holders, taken_by
 from .opened import OpenedSum
 
 
-def outs_of(
+def _outs(
     plan: Plan, columns: Mapping[str, Mapping[str, DType]], members: Membership
 ) -> dict[str, DType]:
     """The dtype of each averaged tensor: the requested one, or one that holds all that counts.
@@ -126,8 +126,16 @@ def _recorded_dtypes(plan: Plan, recorded: Runs, kept: OpenedSum) -> dict[str, D
     return {name: dtype for name, dtype in dtypes.items() if dtype is not UNDECIDED}
 
 
-def with_outs(plan: Plan, outs: Mapping[str, DType]) -> Plan:
-    """The plan with these dtypes of averaged tensors; those of quantised ones stay."""
+def with_dtypes(
+    plan: Plan, columns: Mapping[str, Mapping[str, DType]], members: Membership
+) -> Plan | None:
+    """The plan with dtypes for the averaged tensors that are not quantised; None if one is unknown.
+
+    `columns` are the dtypes of each ingredient's tensors, by its content digest.
+    """
+    outs = _outs(plan, columns, members)
+    if not all(step.name in outs for step in plan.kept if step.rule is Rule.AVERAGE):
+        return None
     steps = (
         replace(step, out=outs[step.name])
         if step.rule is Rule.AVERAGE and not step.is_quantised

@@ -57,7 +57,7 @@ def scaled_together(
 ) -> tuple[Plan, Fraction]:
     """The plan with whole weights of one scale, and the scale: the smallest if none is given.
 
-    `weights` are the weights and scales of the sources, of which so many are models and come first.
+    `weights` are the weights and scales of the sources, of which the first `models` are models.
     Raises UsageError where they would be too large.
     """
     total = summed(weights[:models])

@@ -25,7 +25,7 @@ from ..opened_inputs import OpenedInputs
 from ..plan import Plan
 from ..sources import Computation, Source, explained_by_digests, plain_recipe, selector_of
 from ..step import Rule
-from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
+from .dtypes import dtypes_by_ingredient, filled, with_dtypes
 from .format import SumUpdate, sum_update
 from .holders import ChangedWeights, holders_of, taken_by, weighted_plan
 from .opened import OpenedSum
@@ -105,10 +105,9 @@ def _computed(
     if plan is None or not are_stored(kept.reader, plan):
         return None
     columns = dtypes_by_ingredient(plan, sources, recorded, kept, members, holders)
-    outs = outs_of(plan, columns, members)
-    if not all(step.name in outs for step in plan.kept if step.rule is Rule.AVERAGE):
+    plan = with_dtypes(plan, columns, members)
+    if plan is None:
         return None
-    plan = with_outs(plan, outs)
     names = [step.name for step in plan.kept]
     unread = [each.digest for each in before.ingredients if each.digest not in read]
     return Computation(

@@ -39,7 +39,7 @@ from ..sources import (
 )
 from ..step import Rule, Step
 from ..step_weights import StepWeights
-from .dtypes import dtypes_by_ingredient, filled, outs_of, with_outs
+from .dtypes import dtypes_by_ingredient, filled, with_dtypes
 from .format import SumUpdate, sum_update
 from .holders import holders_of
 from .opened import OpenedSum
@@ -166,10 +166,9 @@ def _computed(
         digest for digest, each in read.items() if isinstance(each, AdapterReader)
     } - kept.dtypes.keys()
     columns = dtypes_by_ingredient(plan, sources, kept.dtypes, kept, members, holders, undecided)
-    outs = outs_of(plan, columns, members)
-    if not all(step.name in outs for step in plan.kept if step.rule is Rule.AVERAGE):
+    plan = with_dtypes(plan, columns, members)
+    if plan is None:
         return None
-    plan = with_outs(plan, outs)
     unread = [each.digest for each in before.ingredients if each.digest not in read]
     return Computation(
         Method.SUM,
