@@ -49,6 +49,7 @@ OTHER_NOISE = ("edm_mean", "edm_std", "edm_vpred.sigma_max", "edm_vpred.sigma_mi
 """Tensors of models that were trained with the noise of EDM."""
 STATEMENTS = ("modelspec.prediction_type", "prediction_type")
 """Metadata that says what a model predicts."""
+ZERO_SNR_STATEMENT = "ss_zero_terminal_snr"
 PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}
 CONFIGS = frozenset((".json", ".txt", ".model"))
 """Endings of the files that are taken from another pipeline, or tokenizer."""
@@ -107,13 +108,29 @@ def make_single_file(pipeline: Path, file: Path) -> None:
 
     with refusing(file):
         file.parent.mkdir(exist_ok=True)
-    convert(_request_of(pipeline, file, None), force=True)
+    convert(_request_of(pipeline, file, None, _statements(pipeline)), force=True)
 
 
-def _request_of(pipeline: Path, file: Path, variant: str | None) -> ConvertRequest:
+def _statements(pipeline: Path) -> tuple[tuple[str, str], ...]:
+    """Metadata that says what the model of a pipeline predicts, unless it is the noise."""
+    scheduler = parse_config(decode(read_file(pipeline / SCHEDULER / SCHEDULER_CONFIG)))
+    found = []
+    if scheduler.get("prediction_type") == V_PREDICTION["prediction_type"]:
+        found.append((STATEMENTS[0], "v"))
+    if scheduler.get("rescale_betas_zero_snr"):
+        found.append((ZERO_SNR_STATEMENT, "True"))
+    return tuple(found)
+
+
+def _request_of(
+    pipeline: Path,
+    file: Path,
+    variant: str | None,
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> ConvertRequest:
     from ..convert.request import ConvertRequest
 
-    return ConvertRequest(pipeline, file, layout=Layout.LDM, variant=variant)
+    return ConvertRequest(pipeline, file, layout=Layout.LDM, variant=variant, metadata=metadata)
 
 
 def _place(file: Path, config_from: Path) -> Path:
@@ -138,7 +155,7 @@ def _said_of_noise(names: Collection[str], metadata: Mapping[str, str]) -> dict[
     """The fields of the scheduler that a single file says itself, in its tensors or metadata."""
     said = [PREDICTIONS[metadata[key]] for key in STATEMENTS if metadata.get(key) in PREDICTIONS]
     found: dict[str, object] = {"prediction_type": said[0]} if said else {}
-    if metadata.get("ss_zero_terminal_snr") == "True":
+    if metadata.get(ZERO_SNR_STATEMENT) == "True":
         found |= ZERO_SNR
     for name, fields in MARKS.items():
         if name in names:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from edited_bases import edit
 from family_images import PROMPTS, drawn, require_exact_soup
 from tiny_families import save_family
 
@@ -20,6 +22,7 @@ from soupctl import verbs
 from soupctl.choices import Layout, SaveAs
 from soupctl.convert.configs.tokenizers import tokenizer_files
 from soupctl.diffusion.loading import load_scheduler
+from soupctl.diffusion.single_file import make_single_file
 from soupctl.errors import InputError, MismatchError, SoupError, UsageError
 from soupctl.verbs import ConvertRequest, content_digests
 
@@ -174,6 +177,20 @@ def test_a_single_file_says_itself_what_it_predicts(
 
     scheduler = load_scheduler(base).config
     assert expected == (scheduler.prediction_type, scheduler.rescale_betas_zero_snr)
+
+
+@pytest.mark.parametrize("fields", [{}, {"prediction_type": "v_prediction"}])
+def test_a_published_single_file_says_what_it_predicts(running, saved, tmp_path, fields):
+    pipeline = shutil.copytree(saved / "sd1", tmp_path / "pipeline")
+    config = pipeline / "scheduler" / "scheduler_config.json"
+    edit(config, rescale_betas_zero_snr=bool(fields), **fields)
+
+    make_single_file(pipeline, tmp_path / "model.safetensors")
+
+    base = running.read_base(tmp_path / "model.safetensors", None, saved / "words")
+    scheduler = load_scheduler(base).config
+    assert scheduler.prediction_type == fields.get("prediction_type", "epsilon")
+    assert scheduler.rescale_betas_zero_snr == bool(fields)
 
 
 def test_a_single_file_trained_with_the_noise_of_edm_is_refused(running, saved, tmp_path):
