@@ -75,8 +75,8 @@ def inspect(
         raise UsageError("-f needs --plot", advice="it replaces a picture")
     if summary and tensors:
         raise UsageError("--summary and --tensors exclude each other", advice="leave out one")
-    looks = banks.banks_at(options.named(path), base, is_plotted=plot is not None)
-    folders = [str(each.folder) for each in looks] or [path]
+    prompt_banks = banks.banks_at(options.named(path), base, is_plotted=plot is not None)
+    folders = [str(each.folder) for each in prompt_banks] or [path]
     found = [
         each
         for folder in folders
@@ -85,9 +85,9 @@ def inspect(
     gates = () if plot is None else banks.plot(path, base, plot, force=force)
     if json:
         read = {"path": path, "checkpoints": [_inspection_json(each, summary) for each in found]}
-        put_json({**read, **(banks.banks_json(looks, gates) if looks else {})})
+        put_json({**read, **(banks.banks_json(prompt_banks, gates) if prompt_banks else {})})
         return
-    put_lines(banks.bank_lines(looks, gates))
+    put_lines(banks.bank_lines(prompt_banks, gates))
     for each in found:
         put_lines(_inspection_lines(each, verbose=verbose))
         if not summary:
