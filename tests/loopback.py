@@ -339,7 +339,7 @@ class Answers(BaseHTTPRequestHandler):
             return
         start, last = int(found[1]), min(int(found[2] or len(data)), len(data) - 1)
         if start >= len(data):
-            self._send(416, b"", headers)
+            self._send(416, b"", {**headers, "Content-Range": f"bytes */{len(data)}"})
             return
         headers["Content-Range"] = f"bytes {start}-{last}/{len(data)}"
         facts = {"range": f"{start}-{last}", "size": len(data)}

@@ -138,8 +138,27 @@ def test_a_folder_that_workers_do_not_see_is_named(workers, tmp_path, monkeypatc
 
 @needs_ray
 def test_more_cores_than_a_machine_has_are_refused(workers, place):
-    with pytest.raises(LimitError, match=r"no machine of the Ray cluster has 3 cores.*has 2"):
-        called(workers, talk, "a", needs=CallNeeds(3))
+    for needs, wanted in (
+        (CallNeeds(3), "3 cores"),
+        (CallNeeds(1, 1), "1 core and 1 GPU"),
+        (CallNeeds(1, 2), "1 core and 2 GPUs"),
+    ):
+        with pytest.raises(LimitError) as refusal:
+            called(workers, talk, "a", needs=needs)
+        assert refusal.value.message() == (
+            f"no machine of the Ray cluster has {wanted}: they have 2 cores (lower --threads, or"
+            " OMP_NUM_THREADS of finetune)"
+        )
+
+
+@needs_ray
+def test_what_ray_notes_of_dead_workers_is_not_printed(workers, place, capsys):
+    # what Ray's own thread calls, whenever it learns of one
+    library = pytest.importorskip("ray._private.worker")
+    note = {"lines": ["Task _answer failed.\nIt is retried."], "pid": "raylet", "is_err": False}
+    library.print_to_stdstream(note, ignore_prefix=False)
+
+    assert ("", "") == tuple(capsys.readouterr())
 
 
 @needs_ray

@@ -151,7 +151,7 @@ def _opened_elsewhere(file: FileElsewhere, path: Path, order: ReadOrder | None) 
     from .remote.read_ahead import RangeReader, Version  # noqa: PLC0415
 
     label, size = file.address, file.size
-    first = bytes(file.read(0, min(size, FIRST_BYTES)))
+    first = bytes(file.read(0, min(size, FIRST_BYTES))) if size else b""
     try:
         length = header_size(first[:8], size, label)
         rest = file.read(len(first), length) if length > len(first) else b""

@@ -78,9 +78,16 @@ def _require_room(ray: Any, needs: CallNeeds) -> None:
         each.get("CPU", 0) >= needs.cores and each.get("GPU", 0) >= needs.devices
         for each in machines
     ):
-        most = int(max((each.get("CPU", 0) for each in machines), default=0))
-        what = f"no machine of the Ray cluster has {needs.cores} cores: the largest has {most}"
+        found = "; ".join(_resources(each.get("CPU", 0), each.get("GPU", 0)) for each in machines)
+        wanted = _resources(needs.cores, needs.devices)
+        what = f"no machine of the Ray cluster has {wanted}: they have {found or 'nothing'}"
         raise LimitError(what, advice="lower --threads, or OMP_NUM_THREADS of finetune")
+
+
+def _resources(cores: float, devices: float) -> str:
+    """Cores and GPUs in words."""
+    words = f"{cores:g} core{'' if cores == 1 else 's'}"
+    return f"{words} and {devices:g} GPU{'' if devices == 1 else 's'}" if devices else words
 
 
 def _result(ray: Any, reference: Any, name: str) -> Any:

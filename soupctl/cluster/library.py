@@ -19,6 +19,8 @@ MOMENT = 0.2
 QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # its notes on workers that died, which it would print among the results of the command
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     "RAY_TQDM_PATCH_PRINT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from loopback import Loopback
-from remote_models import A, average, places
+from remote_models import FIRST, A, average, places
 
 from soupctl import verbs
 from soupctl.checkpoints.remote import attempts, mirror, web
@@ -131,3 +131,22 @@ def test_an_index_cannot_name_other_hosts_or_questions(server: Loopback, tmp_pat
         assert server.requests[-1].startswith("GET bucket/")
         assert "s.safetensors" in server.requests[-1]
     assert "s.safetensors?y#z" in server.requests[-1]
+
+
+@pytest.mark.parametrize("told", ["200 Content-Length: 0", "416 Content-Range: bytes */0"])
+def test_an_answer_tells_that_a_file_is_empty(told: str) -> None:
+    status, _, header = told.partition(" ")
+    name, _, value = header.partition(": ")
+    answer = httpx2.Response(int(status), headers={name: value})
+    assert web._is_empty(answer)
+    assert not web._is_empty(httpx2.Response(206, headers={"Content-Range": "bytes 0-0/1"}))
+
+
+def test_empty_files_are_empty_on_any_server(server: Loopback) -> None:
+    server.files["bucket/empty.st"] = b""
+    server.commit("org/empty", FIRST, {"empty.st": b""})
+    web_address = f"{server.url}/bucket/empty.st"
+    for address in ("s3://bucket/empty.st", "hf://org/empty/empty.st", web_address):
+        with pytest.raises(InputError) as refusal:
+            verbs.inspect(address)
+        assert refusal.value.message() == f"{address}: is empty"

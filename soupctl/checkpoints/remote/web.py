@@ -144,8 +144,19 @@ def _head(url: str, headers: Mapping[str, str]) -> tuple[int, tuple[str | None, 
     """
     wanted = {**headers, "range": "bytes=0-0"}
     with client().stream("GET", url, headers=wanted) as answer:
+        if _is_empty(answer):
+            return 0, _version(answer)
         answer.raise_for_status()
         return _range(answer)[2], _version(answer)
+
+
+def _is_empty(answer: Any) -> bool:
+    """Whether an answer to a request for the first byte says that there is none."""
+    told = answer.headers.get
+    return (answer.status_code, told("content-range")) == (416, "bytes */0") or (
+        answer.status_code,
+        told("content-length"),
+    ) == (200, "0")
 
 
 def _require_sent(answer: Any) -> None:
