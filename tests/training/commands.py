@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 from processes import Server
 
 HERE = Path(__file__).parent
+NO_NAME = re.compile(r"\[W.*\[c10d\] The hostname of the client socket cannot be retrieved.*\n")
+"""What torch says where 127.0.0.1 has no name."""
 PATIENCE = 200
 """Seconds after which what a process is to write counts as missing."""
 
@@ -89,7 +92,7 @@ class TrainingCommands:
         """The end of a command."""
         code, number = self.server.wait(started), self.numbers[started]
         said = [(self.streams / f"{number}.{name}").read_text() for name in ("out", "err")]
-        return EndedCommand(code, *said)
+        return EndedCommand(code, said[0], NO_NAME.sub("", said[1]))
 
     def __call__(self, *words: object, **more: object) -> EndedCommand:
         """A command, run to its end."""
