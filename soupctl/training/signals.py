@@ -7,7 +7,9 @@ means to its caller.
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,9 @@ from types import FrameType
 from .run_lock import leave_locks
 
 DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LONGEST = 70
+"""Bytes of a folder for temporary files in which the path of a worker's socket has at most 107."""
+USUAL = "/tmp"  # noqa: S108
 
 
 class DeferredSignal:
@@ -63,7 +68,13 @@ def deferred_signals() -> Iterator[DeferredSignal]:
 
 
 def begin_worker(_worker: int) -> None:
-    """Leave Ctrl-C to the training process, which still needs its batches, and its locks."""
+    """Leave Ctrl-C to the training process, which still needs its batches, and its locks.
+
+    Batches are sent through sockets in the folder for temporary files. If their paths are longer
+    than a system takes, the training process waits for ever: then the folder is the usual one.
+    """
     leave_locks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST:
+        tempfile.tempdir = USUAL

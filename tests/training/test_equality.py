@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_options_that_change_only_time_change_no_weight(trained, tmp_path):
     trained("text", tmp_path / "other", flip=True, random_crop=True, **more)
 
     assert digests(tmp_path / "plain") == digests(tmp_path / "other")
+
+
+@pytest.mark.timeout(240)
+def test_workers_send_batches_whatever_the_length_of_tmpdir(trained, tmp_path, monkeypatch):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    # it would wait for ever
+    assert [1] == trained("plain", tmp_path / "run", steps=1, workers=1).steps
+    assert [] == list(long.iterdir())
 
 
 @pytest.mark.parametrize(
