@@ -74,13 +74,13 @@ def test_a_footprint_is_anonymous_memory_and_open_files(
     monkeypatch.setattr(measure, "_anonymous_kib", counted)
     begin = f"import mmap, os, time; file = open({str(path)!r}, 'rb'); "
     touch = "view = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); sum(view[::4096]); "
-    wait = f"open({str(holds)!r}, 'w').close()\nwhile not os.path.exists({str(looked)!r}): "
+    wait = f"os.mkdir({str(holds)!r})\nwhile not os.path.exists({str(looked)!r}): "
     wait += "time.sleep(0.001)"
     allocate = f"held = b'x' * ({MEGABYTES} << 20); "
     more_files = "files = [os.dup(0) for _ in range(20)]; "
     mapped = watched([sys.executable, "-c", begin + touch + wait])
-    for each in (holds, looked):
-        each.unlink()
+    holds.rmdir()
+    looked.unlink()
     holding = watched([sys.executable, "-c", begin + touch + allocate + more_files + wait])
 
     assert mapped.anonymous_mib < MEGABYTES / 2

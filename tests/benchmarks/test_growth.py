@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from shlex import quote
 
 import growth
 import growth_plot
@@ -17,7 +18,7 @@ def test_a_point_is_measured_against_the_limit(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "points", lambda: [small, growth.Point("others", 1, ())])
     result, plot = tmp_path / "result.json", tmp_path / "plot.png"
     words = ["--pairs", "1", "--folder", str(tmp_path), "-o", str(result), "--plot", str(plot)]
-    assert growth.main(["tensors", *words, "--soupctl", f"{sys.executable} -m soupctl"]) == 0
+    assert growth.main(["tensors", *words, "--soupctl", f"{quote(sys.executable)} -m soupctl"]) == 0
     shown = capsys.readouterr().out
     assert "wall ratio" in shown
     assert "tensors" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import partial
+from shlex import quote
 
 import in_turn
 import limit
@@ -47,7 +48,7 @@ def test_each_command_runs_against_a_limit_that_reads_and_writes_as_it_must(
     monkeypatch.setattr(other_limits, "in_turn", partial(in_turn.in_turn, warm_up=False))
     result = tmp_path / "result.json"
     words = ["--pairs", "1", "--tensors", "1", "--folder", str(tmp_path), "-o", str(result)]
-    assert other_limits.main([*words, "--soupctl", f"{sys.executable} -m soupctl"]) == 0
+    assert other_limits.main([*words, "--soupctl", f"{quote(sys.executable)} -m soupctl"]) == 0
     assert "reads the four ingredients, writes four soups" in capsys.readouterr().out
     records = json.loads(result.read_text())["commands"]
     assert [each["command"] for each in records] == [each.name for each in other_limits.COMMANDS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from shlex import quote
 
 import plain_client
 import ranged_server
@@ -13,7 +14,7 @@ import remote_reads
 def test_soups_from_a_server_are_measured_against_a_plain_client(tmp_path, capsys):
     result = tmp_path / "result.json"
     words = ["--pairs", "1", "--tensors", "3", "--folder", str(tmp_path), "-o", str(result)]
-    assert remote_reads.main([*words, "--soupctl", f"{sys.executable} -m soupctl"]) == 0
+    assert remote_reads.main([*words, "--soupctl", f"{quote(sys.executable)} -m soupctl"]) == 0
     assert "fetched/needed" in capsys.readouterr().out
     text = result.read_text()
     assert str(tmp_path) not in text

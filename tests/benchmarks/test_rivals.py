@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_all_sides_take_turns_and_what_is_not_the_mean_is_counted(tmp_path, monk
     monkeypatch.setattr(against_rivals, "installed_sides", lambda *_: sides)
     result = tmp_path / "result.json"
     words = [str(tmp_path), "sd15-f16-2", "--runs", "1", "--folder", str(tmp_path)]
-    assert against_rivals.main([*words, "-o", str(result), "--soupctl", " ".join(soupctl)]) == 0
+    assert against_rivals.main([*words, "-o", str(result), "--soupctl", shlex.join(soupctl)]) == 0
 
     assert " 1.0 " in capsys.readouterr().out
     (case,) = json.loads(result.read_text())["cases"]
