@@ -46,8 +46,8 @@ def soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (("has", "soup.st", "a.st"), 100, ASKING),
         (("log", "soup.st"), 100, ASKING),
         (("inspect", "soup.st"), 118, f"{ASKING} banks"),
-        (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 201, AVERAGING),
-        (("avg", "a.st", "b.st", "-o", "new.st"), 201, AVERAGING),
+        (("avg", "a.st", "b.st", "-o", "new.st", "--keep-sum"), 202, AVERAGING),
+        (("avg", "a.st", "b.st", "-o", "new.st"), 202, AVERAGING),
     ],
 )
 def test_a_command_loads_few_modules(soup, words, most, rooms):
