@@ -198,7 +198,7 @@ OF_PARTS = [
     ),
     Refused(
         "commit lacking.st",
-        ("make them with avg --part {}/{}",),
+        ("make {} with avg --part {}/{}",),
         instead=("avg a.st b.st -o lacking.st --part 2/2",),
     ),
     Refused(

@@ -78,7 +78,9 @@ def _require_room(ray: Any, needs: CallNeeds) -> None:
         each.get("CPU", 0) >= needs.cores and each.get("GPU", 0) >= needs.devices
         for each in machines
     ):
-        found = "; ".join(_resources(each.get("CPU", 0), each.get("GPU", 0)) for each in machines)
+        # most machines of a cluster are alike
+        kinds = sorted({(each.get("CPU", 0), each.get("GPU", 0)) for each in machines})
+        found = "; ".join(_resources(*each) for each in kinds)
         wanted = _resources(needs.cores, needs.devices)
         what = f"no machine of the Ray cluster has {wanted}: they have {found or 'nothing'}"
         raise LimitError(what, advice="lower --threads, or OMP_NUM_THREADS of finetune")

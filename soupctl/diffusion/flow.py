@@ -17,6 +17,7 @@ import torch
 from diffusers.training_utils import compute_loss_weighting_for_sd3
 
 from ..choices import Prediction, Weighting
+from ..errors import UsageError
 from . import rng
 from .objective import EVEN, Emphasis, Objective, objective_of
 
@@ -105,7 +106,13 @@ def own_objective(scheduler: Any, *, is_flow: bool) -> TrainingObjective:
     """
     if is_flow:
         return flow_objective(scheduler, Weighting.NONE, None, is_preconditioned=False)
-    return objective_of(scheduler, Prediction.AUTO, None)
+    try:
+        return objective_of(scheduler, Prediction.AUTO, None)
+    except UsageError as error:
+        # no option says what the model predicts
+        what = "set prediction_type to v_prediction in its scheduler_config.json"
+        advice = f"if the base predicts v, {what}"
+        raise UsageError(error.issues[0].what, advice=advice) from None
 
 
 def draw_timestep(

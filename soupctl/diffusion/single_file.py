@@ -27,8 +27,8 @@ from ..storage.cached_folder import cached_folder
 from ..storage.files import read_file
 from ..storage.place import refusing
 from ..storage.reader import FileIdentity
-from .base import SCHEDULER
-from .component_classes import SCHEDULER_CONFIG
+from .base import SCHEDULER, Base
+from .component_classes import FLOW_SCHEDULERS, SCHEDULER_CONFIG
 
 if TYPE_CHECKING:
     from ..convert.request import ConvertRequest
@@ -111,12 +111,30 @@ def make_single_file(pipeline: Path, file: Path) -> None:
     convert(_request_of(pipeline, file, None, _statements(pipeline)), force=True)
 
 
+def assumes_v_prediction(base: Base) -> bool:
+    """Whether a base is a single file of SD 2.x that says nothing of what the model predicts.
+
+    Then the built-in config of its scheduler applies, which says v.
+    """
+    from ..convert.configs.pipeline import SCHEDULERS
+
+    if not is_single_file(base.given):
+        return False
+    content = base.files.contents.get(f"{SCHEDULER}/{SCHEDULER_CONFIG}", b"{}")
+    header = read_header(base.given)
+    said = _said_of_noise([tensor.name for tensor in header.tensors], header.metadata)
+    is_built_in = parse_config(decode(content)) == SCHEDULERS["Stable Diffusion 2"]
+    return is_built_in and "prediction_type" not in said
+
+
 def _statements(pipeline: Path) -> tuple[tuple[str, str], ...]:
-    """Metadata that says what the model of a pipeline predicts, unless it is the noise."""
+    """Metadata that says what the model of a pipeline predicts; none for flow matching."""
     scheduler = parse_config(decode(read_file(pipeline / SCHEDULER / SCHEDULER_CONFIG)))
-    found = []
-    if scheduler.get("prediction_type") == V_PREDICTION["prediction_type"]:
-        found.append((STATEMENTS[0], "v"))
+    # also that it is the noise: without a word, a file of SD 2.x is taken to predict v
+    own = scheduler.get("prediction_type", "epsilon")
+    is_flow = scheduler.get("_class_name") in FLOW_SCHEDULERS
+    said = () if is_flow else ("epsilon", "v")
+    found = [(STATEMENTS[0], each) for each in said if PREDICTIONS[each] == own]
     if scheduler.get("rescale_betas_zero_snr"):
         found.append((ZERO_SNR_STATEMENT, "True"))
     return tuple(found)

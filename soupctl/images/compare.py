@@ -30,7 +30,7 @@ from ..diffusion.loading import (
 )
 from ..diffusion.memory import is_out_of_memory
 from ..diffusion.sampling import Sampler, initial_noise, sample, sampler_of
-from ..diffusion.single_file import is_single_file
+from ..diffusion.single_file import assumes_v_prediction, is_single_file
 from ..errors import InputError, LimitError, UsageError
 from ..ledger.names import unique_names
 from .checked_model import CheckedModel, check_model, require_banks_fit
@@ -38,6 +38,11 @@ from .request import BankUse, SampleRequest
 
 BATCH, MOST = 8, 256
 """The least and the most images in one batch."""
+ASSUMED = (
+    "the file does not say what the model predicts, and v is assumed"
+    " (--config-from with a pipeline changes that)"
+)
+"""The remark about a single file of SD 2.x that says nothing of its prediction."""
 FILLED = BATCH * 4 * 64 * 64
 """Numbers of the denoiser's input up to which a batch has more images than the least."""
 
@@ -124,7 +129,7 @@ def _images_of_model(
         for part in (models.denoiser, *models.frozen):
             part.to(device)
     labels = _image_labels(model, request)
-    notice = ""
+    notice = ASSUMED if assumes_v_prediction(model.base) else ""
     if model.classes and model.null_class is None:
         notice = "sampled without guidance: its null class is not known"
     with _advising(model):

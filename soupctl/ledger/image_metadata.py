@@ -21,6 +21,8 @@ ELSEWHERE = "captions"
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 """Lowercase names of folders of images that the folder of captions may be beside."""
 NUMBER = r"[-+]?[0-9]+(?:[.][0-9]+)?(?:[eE][-+]?[0-9]+)?"
+ONE_NUMBER = pattern(NUMBER)
+"""The pattern of a word that is a number."""
 BOX = pattern(rf"(?<![^\s,])(?:{NUMBER}(?:\s*,\s*|\s+|$)){{4}}")
 """The pattern of four numbers in a row, as of a box around an object."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -89,8 +91,15 @@ def _instead_of_captions(data: bytes, lines: Sequence[str]) -> str:
     if found := next((what for start, what in OTHER_TEXTS.items() if begins.startswith(start)), ""):
         return found
     # as YOLO and others write what is in an image
-    is_boxes = bool(lines) and all(BOX.search(line) for line in lines)
+    is_boxes = bool(lines) and all(map(_is_box, lines))
     return "rows of numbers, as of boxes around objects" if is_boxes else ""
+
+
+def _is_box(line: str) -> bool:
+    """Whether a line has four numbers in a row, as of a box, and at most as many words."""
+    words = line.replace(",", " ").split()
+    numbers = [word for word in words if ONE_NUMBER.fullmatch(word)]
+    return bool(BOX.search(line)) and 2 * len(numbers) >= len(words)
 
 
 def caption_files(files: Mapping[str, Path]) -> Mapping[str, Path]:

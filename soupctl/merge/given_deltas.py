@@ -152,9 +152,7 @@ def _unplaced(adapter: Adapter, found: Sequence[AdapterReader], bases: Bases) ->
     advice: str | None = LEAVE_OUT
     for scaled in adapter.modules:
         name = scaled.module.name
-        holders = [
-            part for part, each in zip(bases.names, found, strict=True) if name in each.placed
-        ]
+        holders = [own for own, each in zip(bases.names, found, strict=True) if name in each.placed]
         if not holders:
             yield adapter.unplaced(name, bases.label, advice)
             advice = None

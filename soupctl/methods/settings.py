@@ -54,7 +54,7 @@ class MethodSettings:
         if taken.most is not None and count > taken.most:
             yield f"{self.method} takes {taken.most} models, but got {count}", "name fewer"
         if any(weight <= 0 for weight in self.weights):
-            yield f"{self.method} needs positive weights", "leave out models of weight 0"
+            yield f"{self.method} needs positive weights", "leave out models of weight 0 or less"
         if self.method is MergeMethod.MODEL_STOCK and len({*self.weights}) > 1:
             yield "model-stock gives all models the same weight", "leave out the weights"
         if taken.density and len(self.densities) != count:

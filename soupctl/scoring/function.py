@@ -64,10 +64,13 @@ class FunctionScorer:
 def _number(score: object, label: str) -> float:
     try:
         number = float(score)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+    except OverflowError:
+        what = "the scorer returned a number beyond the range of floats"
+        raise ScorerError(what, path=label) from None
+    except (TypeError, ValueError):
         number = None
     if number is None or not (isinstance(score, Real) or hasattr(score, "dtype")):
-        what = f"the scorer returned a {type(score).__name__}, not a number"
+        what = f"the scorer returned a value of type {type(score).__name__}, not a number"
         raise ScorerError(what, path=label)
     if not isfinite(number):
         raise ScorerError(f"the scorer returned {number}, not a finite number", path=label)

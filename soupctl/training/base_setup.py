@@ -24,7 +24,7 @@ from ..diffusion.loading import load_scheduler
 from ..diffusion.objective import objective_of
 from ..diffusion.rehearsal import rehearse
 from ..diffusion.sampling import require_steps
-from ..diffusion.single_file import require_single_file
+from ..diffusion.single_file import assumes_v_prediction, require_single_file
 from ..diffusion.weights import weight_dtypes
 from ..errors import Issue, UsageError
 from ..format.dtypes import DType
@@ -59,6 +59,9 @@ class BaseSetup:
             yield f"the base's dropout ({self.base.config['dropout']}) is not used in training"
         if SCHEDULER not in self.base.configs:
             yield "the base has no scheduler: the noise schedule of the DDPM paper is used"
+        if self.options.prediction is Prediction.AUTO and assumes_v_prediction(self.base):
+            what = "the file does not say what the model predicts, and v is assumed"
+            yield f"{what} (prediction = epsilon in --config changes that)"
         if any(kind is not DType.F32 for kind in weight_dtypes(self.base)):
             yield "the base's weights are converted to float32 for training"
         trained = self.input_spec.timesteps

@@ -119,7 +119,7 @@ class Lacking:
         if not unread and (example := self.unread.get(name)):
             file, image = PurePosixPath(example), PurePosixPath(name)
             if file.suffix.lower() in SIDECARS and file.parent == image.parent:
-                unread = f"; {file.suffix} files such as {example} have other letters"
+                unread = f"; {file.suffix} files such as {example} differ in upper and lower case"
             else:
                 unread = f"; {file.suffix} files such as {example} are not read"
         return f"without a caption (no .txt or .caption file{unread})"

@@ -90,10 +90,13 @@ def _require_distinct(numbers: Mapping[str, int], path: Path) -> None:
             raise MismatchError(what, path=path, advice="rename one of them")
 
 
-def require_one_numbering(classes: Mapping[Path, ClassNumbers]) -> None:
+def require_one_numbering(
+    classes: Mapping[Path, ClassNumbers], of_base: Mapping[str, int] | None = None
+) -> None:
     """Raise MismatchError if data shards of one base number a class by name, and differently.
 
-    `classes` has those of each data shard, by its folder.
+    `classes` has those of each data shard, by its folder. One class may have several names: those
+    that the base itself gives it (`of_base`), or numbers such as `01` and `1`.
     """
     numbers: dict[str, tuple[int, Path]] = {}
     names: dict[int, tuple[str, Path]] = {}
@@ -103,12 +106,19 @@ def require_one_numbering(classes: Mapping[Path, ClassNumbers]) -> None:
             other, there = names.setdefault(number, (label, folder))
             if same != number:
                 what = f"has the class {label!r} as number {number}, and {where} as {same}"
-            elif other != label:
+            elif not _are_one_class(other, label, of_base or {}):
                 what = f"has the class {label!r} as number {number}, which is {other!r} in {there}"
             else:
                 continue
             advice = "name all classes of the base in order with classes = [...] in --config"
             raise MismatchError(what, path=folder, advice=advice)
+
+
+def _are_one_class(first: str, second: str, of_base: Mapping[str, int]) -> bool:
+    """Whether two labels with one number are of one class."""
+    if first.isdecimal() and second.isdecimal():
+        return first.lstrip("0") == second.lstrip("0")
+    return first == second or {first, second} <= of_base.keys()
 
 
 def _advice(with_null: bool) -> str:

@@ -153,7 +153,8 @@ def prepare(requests: Sequence[RunRequest], accelerator: Any) -> list[PreparedRu
     scanned = [_scan_all(base_setup.base, request) for request in requests]
     classes = [_class_numbers(base_setup, each) for each in scanned]
     require_one_numbering(
-        {request.data: each for request, each in zip(requests, classes, strict=True) if each}
+        {request.data: each for request, each in zip(requests, classes, strict=True) if each},
+        names_of_classes(base_setup.base.pipeline),
     )
     plans = [
         make_plan(base_setup, each, numbers, request.output, accelerator)

@@ -107,4 +107,6 @@ def _require_no_regularization(folder: Path, tops: Sequence[str]) -> None:
         other = next(top for top in tops if top not in found)
         what = f"has regularization images in {found[0]}"
         advice = f"--data {folder / other} --regularization {folder / found[0]}"
+        if not other:
+            advice = f"move {found[0]} elsewhere, and name it with --regularization"
         raise InputError(what, path=folder, advice=advice)

@@ -163,3 +163,18 @@ def test_an_index_stands_for_its_shards(kind: str, server: Loopback, tmp_path: P
         mirror._MIRRORED.clear()
         with pytest.raises(InputError, match=r"m/model-1\.safetensors: cannot be read"):
             verbs.inspect(address)
+        # objects below the name of a shard are not the shard
+        server.files["bucket/m/model-1.safetensors/x"] = b""
+        mirror._MIRRORED.clear()
+        with pytest.raises(InputError, match=r"m/model-1\.safetensors: cannot be read"):
+            verbs.inspect(address)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_an_empty_index_is_no_index(kind: str, server: Loopback) -> None:
+    name = "model.safetensors.index.json"
+    server.commit("org/m", FIRST, {name: b""})
+    server.files[f"bucket/m/{name}"] = b""
+    start = {"web": f"{server.url}/bucket/m", "s3": "s3://bucket/m", "hub": "hf://org/m"}[kind]
+    with pytest.raises(InputError, match="is not a valid index"):
+        verbs.inspect(f"{start}/{name}")

@@ -102,6 +102,9 @@ def test_a_version_of_an_object_is_read_and_named_in_the_ledger(
     (made,) = verbs.average(Request([pinned, places[1]], tmp_path / "soup.st"))
     assert made.ledger.root == root
     assert [each.hint for each in made.ledger.ingredients] == [pinned, places[1]]
+    address = address_of(pinned)
+    assert address is not None
+    assert bucket_listing(address).hint == pinned
     with pytest.raises(InputError, match="cannot be read: there is no such file"):
         verbs.inspect(f"{places[0]}?versionId=none")
     with pytest.raises(UsageError, match="has a query or a fragment"):

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from safetensors.numpy import save_file
 
 from soupctl import verbs
 from soupctl.checkpoints.remote import attempts, targets, upload
+from soupctl.checkpoints.remote.address import address_of
+from soupctl.checkpoints.remote.buckets import file_system
 from soupctl.errors import InputError, OutputError, SoupError, UsageError
 from soupctl.verbs import Application, ConvertRequest, DeltaRequest, Request, Revision
 
@@ -274,6 +277,24 @@ def test_signals_leave_nothing(
         assert process.wait(PATIENCE) == 128 + number
     assert last != "create" or store.requests[-1] == "abort"
     assert not store.uploads(bucket)
+
+
+def test_a_wait_for_another_attempt_ends_with_the_upload(
+    store: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "WAIT", 60.0)
+    address = address_of(f"s3://{bucket}/soup.safetensors")
+    assert address is not None
+    made = upload.Upload(file_system("s3"), address, 10)
+    requested = threading.Event()
+    store.before = lambda _: requested.set()
+    store.faults["create"].append("500")
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(made.begin)
+        assert requested.wait(PATIENCE)
+        assert made.abort()
+        with pytest.raises(CancelledError):
+            begun.result(PATIENCE)
 
 
 class OneWayStore:

@@ -201,7 +201,7 @@ def test_a_part_that_fails_leaves_no_file_and_is_made_again(place, monkeypatch):
         with pytest.raises(OutputError, match="No space left"):
             part(2, 2)
     assert ["1-of-2.safetensors"] == os.listdir("soup.st.parts")
-    with pytest.raises(InputError, match=r"lacks part 2 of 2 \(.*part=2/2\)"):
+    with pytest.raises(InputError, match=r"lacks part 2 of 2 \(make it .*part=2/2\)"):
         join()
     part(2, 2)
     part(1, 2)

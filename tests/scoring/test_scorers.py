@@ -281,11 +281,11 @@ def test_a_function_that_exits_is_a_failure_of_the_scorer(checkpoint, code):
     [
         (float("nan"), "returned nan, not a finite number"),
         (float("inf"), "returned inf, not a finite number"),
-        ("1", "returned a str, not a number"),
-        (None, "returned a NoneType, not a number"),
-        ([1.0], "returned a list, not a number"),
-        (10**400, "returned a int, not a number"),
-        (np.ones(2), "returned a ndarray, not a number"),
+        ("1", "returned a value of type str, not a number"),
+        (None, "returned a value of type NoneType, not a number"),
+        ([1.0], "returned a value of type list, not a number"),
+        (10**400, "returned a number beyond the range of floats"),
+        (np.ones(2), "returned a value of type ndarray, not a number"),
     ],
 )
 def test_a_result_that_is_no_score_is_an_error(checkpoint, result, says):

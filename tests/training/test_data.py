@@ -286,6 +286,21 @@ def test_data_shards_that_number_their_classes_differently_are_refused():
     require_one_numbering({Path("a"): numbered("cat", "dog"), Path("b"): numbered("cat")})
 
 
+def test_data_shards_may_name_one_class_differently():
+    def numbered(**numbers: int) -> ClassNumbers:
+        return ClassNumbers(numbers, None)
+
+    folders = Path("a"), Path("b")
+    names = {"tench": 0, "Tinca tinca": 0}
+    synonyms = (numbered(tench=0), numbered(**{"Tinca tinca": 0}))
+    padded = (numbered(**{"1": 1}), numbered(**{"01": 1}))
+
+    require_one_numbering(dict(zip(folders, synonyms, strict=True)), names)
+    require_one_numbering(dict(zip(folders, padded, strict=True)))
+    with pytest.raises(MismatchError):
+        require_one_numbering(dict(zip(folders, synonyms, strict=True)))
+
+
 def test_the_plan_tells_the_numbers_of_classes_that_have_names(running, bases, shards, tmp_path):
     (run,) = running.prepared_runs(bases["class"], [shards["class"]], tmp_path)
 

@@ -19,11 +19,13 @@ import torch
 import transformers
 
 from soupctl import verbs
-from soupctl.choices import Layout, SaveAs
+from soupctl.choices import Layout, Prediction, SaveAs
 from soupctl.convert.configs.tokenizers import tokenizer_files
 from soupctl.diffusion.loading import load_scheduler
 from soupctl.diffusion.single_file import make_single_file
 from soupctl.errors import InputError, MismatchError, SoupError, UsageError
+from soupctl.images.compare import ASSUMED, sample_models
+from soupctl.images.request import SampleRequest
 from soupctl.verbs import ConvertRequest, content_digests
 
 FAMILIES = ("sd1", "sd2", "sdxl")
@@ -179,9 +181,10 @@ def test_a_single_file_says_itself_what_it_predicts(
     assert expected == (scheduler.prediction_type, scheduler.rescale_betas_zero_snr)
 
 
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
 @pytest.mark.parametrize("fields", [{}, {"prediction_type": "v_prediction"}])
-def test_a_published_single_file_says_what_it_predicts(running, saved, tmp_path, fields):
-    pipeline = shutil.copytree(saved / "sd1", tmp_path / "pipeline")
+def test_a_published_single_file_says_what_it_predicts(running, saved, tmp_path, family, fields):
+    pipeline = shutil.copytree(saved / family, tmp_path / "pipeline")
     config = pipeline / "scheduler" / "scheduler_config.json"
     edit(config, rescale_betas_zero_snr=bool(fields), **fields)
 
@@ -191,6 +194,36 @@ def test_a_published_single_file_says_what_it_predicts(running, saved, tmp_path,
     scheduler = load_scheduler(base).config
     assert scheduler.prediction_type == fields.get("prediction_type", "epsilon")
     assert scheduler.rescale_betas_zero_snr == bool(fields)
+
+
+def test_a_single_file_of_sd2_that_does_not_say_what_it_predicts_is_told(running, saved, tmp_path):
+    def notices(file, **options):
+        chosen = running.Options(**{**running.SHORT, "resolution": 16, **options})
+        setup = running.read_base_setup(file, chosen, None, config_from=saved / "words")
+        return [each for each in setup.notices if "v is assumed" in each]
+
+    said = tmp_path / "said.safetensors"
+    metadata = {"modelspec.prediction_type": "v"}
+    running.save_file(running.load_file(saved / "sd2.safetensors"), said, metadata)
+
+    (told,) = notices(saved / "sd2.safetensors")
+    assert told == (
+        "the file does not say what the model predicts, and v is assumed"
+        " (prediction = epsilon in --config changes that)"
+    )
+    assert notices(saved / "sd2.safetensors", prediction=Prediction.EPSILON) == []
+    assert notices(saved / "sd1.safetensors") == notices(said) == []
+
+
+def test_sample_tells_that_it_assumes_what_a_single_file_predicts(running, saved):
+    request = SampleRequest(
+        images=1, steps=2, resolution=8, prompts=PROMPTS, config_from=saved / "words"
+    )
+
+    files = [saved / "sd1.safetensors", saved / "sd2.safetensors"]
+    told = [each.notice for each in sample_models(files, [], request, torch.device("cpu"))]
+
+    assert told == ["", ASSUMED]
 
 
 def test_a_single_file_trained_with_the_noise_of_edm_is_refused(running, saved, tmp_path):

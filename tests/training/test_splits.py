@@ -240,3 +240,12 @@ def test_images_of_one_name_and_of_several_places_are_told(tmp_path):
         "2 images share a name, but for the ending: a.jpg, a.png",
         "images of several places: the folder itself 2, samples 1",
     )
+
+
+def test_regularization_images_below_the_images_are_to_be_moved(tmp_path):
+    images(tmp_path, "a.png", "reg/b.png")
+
+    assert refusal(tmp_path, NONE) == (
+        f"{tmp_path}: has regularization images in reg"
+        " (move reg elsewhere, and name it with --regularization)"
+    )

@@ -134,7 +134,7 @@ def test_a_stack_is_drawn_like_a_bank(soupctl, banks, bases):
         (("three", "other"), 2, "other/b: and three/b would both be named b in the stack"),
         (("x/y", "x-y", "z/y"), 2, "x-y: and x/y would both be named x-y in the stack"),
         (("three", "three@-1"), 2, "weight of zero"),
-        (("three@1e99",), 2, "is not a weight"),
+        (("three@1e999",), 2, "is not a weight"),
         (("three", "d"), 4, "on a base with different weights"),
     ],
 )

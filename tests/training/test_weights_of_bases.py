@@ -11,7 +11,7 @@ from edited_bases import edit, edited
 from family_images import drawn
 from safetensors.torch import load_file, save_file
 
-from soupctl.errors import InputError, MismatchError
+from soupctl.errors import InputError, MismatchError, UsageError
 
 FILES = {
     "unet": "unet/diffusion_pytorch_model.safetensors",
@@ -200,4 +200,14 @@ def test_an_autoencoder_that_makes_no_numbers_is_refused_by_sample(bases, tmp_pa
     base = rewritten(bases["dit"], tmp_path / "base", "vae", break_it)
 
     with pytest.raises(InputError, match="base/vae: makes NaN or infinity of finite latents"):
+        drawn(base)
+
+
+def test_sample_advises_no_option_that_it_lacks_for_noise_without_signal(bases, tmp_path):
+    base = edited(
+        *(bases["plain"], tmp_path / "base", "scheduler/scheduler_config.json"),
+        rescale_betas_zero_snr=True,
+    )
+
+    with pytest.raises(UsageError, match="set prediction_type to v_prediction in its scheduler"):
         drawn(base)

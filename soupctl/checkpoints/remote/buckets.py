@@ -133,7 +133,8 @@ def bucket_listing(address: Address) -> RemoteFiles:
     files = attempted(address.shown, found)
     if not files:
         raise InputError("cannot be read: there is no such file", path=address.shown)
-    return RemoteFiles(address.shown, address.shown, files)
+    hint = files[""].hint if "" in files else address.shown
+    return RemoteFiles(address.shown, hint, files)
 
 
 def _google_objects(system: Any, address: Address) -> Mapping[str, StoredObject]:

@@ -59,7 +59,8 @@ def _listing(address: Address) -> RemoteFiles:
     if file.size > LARGEST_COPY:
         what = f"has {file.size} bytes, and an index has fewer"
         raise InputError(what, path=listing.shown)
-    index = parse_index(bytes(file.read(0, file.size)), listing.shown)
+    text = bytes(file.read(0, file.size)) if file.size else b""
+    index = parse_index(text, listing.shown)
     return _with_shards(address, listing, own, sorted(set(index.weight_map.values())))
 
 
@@ -86,7 +87,11 @@ def _with_shards(
         return replace(listing, files=beside.files, cached=beside.cached)
     files = {own: listing.files[""]}
     for name in names:
-        files[name] = _listed(address.beside(name)).files[""]
+        shard = _listed(address.beside(name))
+        # there may be objects below that name instead
+        if "" not in shard.files:
+            raise InputError("cannot be read: there is no such file", path=shard.shown)
+        files[name] = shard.files[""]
     return replace(listing, files=files)
 
 

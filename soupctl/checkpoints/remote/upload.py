@@ -14,6 +14,7 @@ from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from ...errors import SoupError
+from ...workers import needed_while
 from .address import Address
 from .attempts import WRITING, RefusedError, attempted, status_of
 from .buckets import MALFORMED, in_time
@@ -84,7 +85,8 @@ class Upload:
             return self._call("create_multipart_upload", **self._place, Metadata=metadata)
 
         def named() -> None:
-            self._id = attempted(self._shown, lambda: _named(create(), "UploadId"), WRITING)
+            with needed_while(lambda: not self._is_stopped):
+                self._id = attempted(self._shown, lambda: _named(create(), "UploadId"), WRITING)
 
         # in another thread, so that a signal cannot lose the answer to a request that was made
         self._pool.submit(named).result()
@@ -133,7 +135,8 @@ class Upload:
             return self._call("upload_part", **place, Body=buffer)
 
         try:
-            return attempted(self._shown, lambda: _named(put(), "ETag"), WRITING)
+            with needed_while(lambda: not self._is_stopped):
+                return attempted(self._shown, lambda: _named(put(), "ETag"), WRITING)
         except SoupError as error:
             self._failure = error
             raise

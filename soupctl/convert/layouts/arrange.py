@@ -161,7 +161,7 @@ def _homeless(label: str, name: str, layout: Layout) -> Issue:
     if name.startswith("model_ema."):
         advice = "--exclude 'model_ema.*' leaves out all of its kind"
     if name in SAYING:
-        advice += "; it says how the model was trained, so give the configs of one trained alike"
+        advice += "; it says how the model was trained, which the configs must say instead"
     return Issue(f"has no place in the layout {other}", label, name, advice)
 
 

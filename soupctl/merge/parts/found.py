@@ -49,8 +49,9 @@ def open_parts(output: str | Path) -> Iterator[tuple[FoundPart, ...]]:
     missing = sorted({*range(1, count + 1)} - numbers)
     if missing:
         what = f"lacks {_runs(missing)} of {count}"
+        them = "it" if len(missing) == 1 else "them"
         raise InputError(
-            what, path=folder, advice=f"make them with avg --part {missing[0]}/{count}"
+            what, path=folder, advice=f"make {them} with avg --part {missing[0]}/{count}"
         )
     with ExitStack() as stack:
         found: list[FoundPart] = []
