@@ -297,6 +297,39 @@ def test_a_wait_for_another_attempt_ends_with_the_upload(
             begun.result(PATIENCE)
 
 
+def test_a_signal_while_a_thread_starts_leaves_no_upload(
+    store: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = address_of(f"s3://{bucket}/soup.safetensors")
+    assert address is not None
+    made = upload.Upload(file_system("s3"), address, 10)
+    requested, answered = threading.Event(), threading.Event()
+
+    def notice(kind: str) -> None:
+        if kind == "create":
+            requested.set()
+            answered.wait(PATIENCE)
+
+    def interrupted(run: Any) -> None:
+        threading.Thread(target=run).start()
+        assert requested.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    store.before = notice
+    monkeypatch.setattr(made._pool, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.begin()
+    with ThreadPoolExecutor(1) as pool:
+        aborted = pool.submit(made.abort)
+        # it cannot end before the answer
+        with pytest.raises(TimeoutError):
+            aborted.result(0.5)
+        answered.set()
+        assert aborted.result(PATIENCE)
+    assert store.requests == ["create", "abort"]
+    assert not store.uploads(bucket)
+
+
 class OneWayStore:
     """A file system of fsspec that takes objects whole, as that of Google Cloud Storage does."""
 

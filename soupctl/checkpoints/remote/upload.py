@@ -71,6 +71,8 @@ class Upload:
         """Bytes that are still missing, of each part that is begun."""
         self._sent: dict[int, Future[str]] = {}
         self._lock = Lock()
+        self._beginning = Lock()
+        """Held while a request to begin the upload is made."""
         self._room = BoundedSemaphore(AT_ONCE + WAITING)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="soupctl-upload")
         self._is_stopped = False
@@ -85,7 +87,7 @@ class Upload:
             return self._call("create_multipart_upload", **self._place, Metadata=metadata)
 
         def named() -> None:
-            with needed_while(lambda: not self._is_stopped):
+            with self._beginning, needed_while(lambda: not self._is_stopped):
                 self._id = attempted(self._shown, lambda: _named(create(), "UploadId"), WRITING)
 
         # in another thread, so that a signal cannot lose the answer to a request that was made
@@ -207,7 +209,10 @@ class Upload:
         self._is_stopped = True
         # a part that arrives after the end of its upload would stay
         self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._id is None:
+        # the pool does not know a thread that a signal interrupted it in starting
+        with self._beginning:
+            is_begun = self._id is not None
+        if not is_begun:
             return True
 
         def end() -> None:
