@@ -33,7 +33,7 @@ IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 OF_THE_USER = re.compile(r"(?i:\w+_proxy)|(AWS|HF|RAY|SOUPCTL)_\w+|FORCE_COLOR|GITHUB_ACTIONS")
-"""Environment variables that tests, whose servers are on loopback, and what they start lack."""
+"""Environment variables that are removed for tests and for the processes that they start."""
 
 
 def own_signals() -> None:

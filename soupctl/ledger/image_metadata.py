@@ -90,7 +90,7 @@ def _instead_of_captions(data: bytes, lines: Sequence[str]) -> str:
     begins = lines[0].lower() if lines else ""
     if found := next((what for start, what in OTHER_TEXTS.items() if begins.startswith(start)), ""):
         return found
-    # as YOLO and others write what is in an image
+    # YOLO and others list the objects of an image so
     is_boxes = bool(lines) and all(map(_is_box, lines))
     return "rows of numbers, as of boxes around objects" if is_boxes else ""
 

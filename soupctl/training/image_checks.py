@@ -33,7 +33,7 @@ def bytes_digest(data: bytes) -> str:
 def checked_images(
     folder: Path, images: Mapping[str, Path]
 ) -> dict[str, ScannedImage | ImageProblem]:
-    """The images of a folder by name, each as it was scanned or with what is wrong with its file.
+    """The images of a folder by name, each with what the scan found or what is wrong with its file.
 
     The scan is kept for the next time.
     """

@@ -131,6 +131,10 @@ def test_folders_that_are_no_parts_of_a_set_are_used(tmp_path, names, kind):
         ("trainsplit", "TESTSPLIT"),
         ("TrainImages", "ValImages"),
         ("images train", "images evaluation"),
+        ("train-images", "t10k-images"),
+        ("trainset", "testset"),
+        ("trainimgs", "valimgs"),
+        ("train_data", "holdout_data"),
     ],
 )
 def test_splits_may_be_named_by_a_word_in_a_longer_name(tmp_path, training, testing):
@@ -159,24 +163,6 @@ def test_a_table_may_name_images_of_a_part_of_a_set(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "test/a.png", "label": "cat"}')
 
     assert dataset.scan_dataset(tmp_path, LABEL).samples[0].label == "cat"
-
-
-@pytest.mark.parametrize(
-    ("training", "testing"),
-    [
-        ("train-images", "t10k-images"),
-        ("trainset", "testset"),
-        ("training_set", "test_set"),
-        ("trainimgs", "valimgs"),
-        ("train_data", "holdout_data"),
-    ],
-)
-def test_splits_are_known_by_the_names_that_data_sets_have(tmp_path, training, testing):
-    images(tmp_path, f"{training}/a.png", f"{testing}/b.png")
-
-    found = dataset.scan_dataset(tmp_path, NONE)
-
-    assert (found.split, found.notices) == (training, (f"without the split {testing!r}",))
 
 
 @pytest.mark.parametrize(

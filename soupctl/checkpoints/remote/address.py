@@ -63,7 +63,7 @@ class Address:
         if self.scheme in STORES:
             return Address(self.scheme, f"{self.object_name.rpartition('/')[0]}/{name}")
         path, mark, query = self.rest.partition("?")
-        # a name cannot change what is asked for: it has no query of its own
+        # a `?` in a name is quoted, so it begins no query
         return Address(self.scheme, f"{path.rpartition('/')[0]}/{quote(name)}{mark}{query}")
 
     @property
